@@ -1,0 +1,1 @@
+"""Configs and pins shipped as package data; every YAML file here runs as it is."""

@@ -1,0 +1,99 @@
+"""Stage ``audit``: hands the sealed plan, the opened key and the answers to :func:`verification.audit.audit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from countermark.errors import IntegrityError
+from countermark.files import atomic_write
+from countermark.manifest import canonical_json, digest, read_json
+from pipelines.artifact import read_rows
+from pipelines.assets import resolve_model
+from pipelines.generate import tokenizer_digest
+from pipelines.plan import PLAN_FILE
+from pipelines.probe import UTILITY_FILE, read_answers, read_probes
+from pipelines.records import open_record
+from pipelines.sources import balanced, load_reviews
+from verification.audit import Evidence, audit
+from verification.detect import corpus_inputs, distinct
+from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan, derive_double_i, derive_input_level
+from watermarks.schemes import make_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pipelines.artifact import Artifact
+    from pipelines.config import RunConfig
+    from pipelines.stage import Context
+    from watermarks.keys import Key
+
+VERDICTS_FILE = "verdicts.json"
+
+
+def settings(config: RunConfig) -> Any:  # noqa: ANN401
+    """Everything an audit needs is in the plan; only the size of the human-text control is its own."""
+    return {"human_texts": config.audit.human_texts}
+
+
+def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
+    """Writes ``verdicts.json``."""
+    key = context.key()
+    body = read_json(inputs["plan"].path / PLAN_FILE)
+    if digest(body) != inputs["plan"].manifest["plan_digest"]:  # step 0
+        raise IntegrityError("got a plan that is not the sealed one", hint="restore the plan; an edited plan proves nothing")
+    plan = AuditPlan.from_json(body)
+    record = open_record(key, context.owner, "mark", inputs["mark"].manifest["record_sha256"])
+    claims = {claim.claim: claim for claim in plan.claims}
+    evidence = Evidence(
+        corpora=_corpora(claims[Claim.TOKEN], inputs["mark"], context.config),
+        answers={name: read_answers(inputs["probe"], claim) for name, claim in claims.items() if claim.probes},
+        probes={name: read_probes(inputs["plan"], name) for name, claim in claims.items() if claim.probes},
+        marked_rows=_marked_rows(claims, inputs["mark"], key, record),
+    )
+    context.progress.say("  exact tests, wrong keys, controls")
+    verdicts = audit(plan, key, evidence)
+    atomic_write(out / VERDICTS_FILE, canonical_json([verdict.to_json() for verdict in verdicts]))
+    atomic_write(out / UTILITY_FILE, canonical_json(read_json(inputs["probe"].path / UTILITY_FILE)))
+    return {"decisions": {f"{v.claim}/{v.suspect}": str(v.decision) for v in verdicts}}
+
+
+def _corpora(claim: ClaimPlan, mark: Artifact, config: RunConfig) -> dict[str, NDArray[np.int64]]:
+    """Distinct PRF inputs of the released texts, and of as much real human text that no model wrote."""
+    from pipelines.engines.hf import token_ids
+
+    model = resolve_model(config.generate.model)
+    if tokenizer_digest(model.path) != claim.mark["tokenizer"]:
+        raise IntegrityError("got a tokenizer that is not the one the text was marked under", hint="use the same model")
+    scheme = make_scheme(claim.mark["scheme"], claim.mark["params"])
+    heldout = balanced(load_reviews(config.generate.source).heldout, config.audit.human_texts, f"human/{config.seed}")
+    texts = {
+        DATASET: [row["text"] for row in read_rows(mark.path / "reviews.parquet")],
+        HUMAN_TEXT: [item.text for item in heldout],
+    }
+    corpora = {}
+    for name, batch in texts.items():
+        ids, masks = token_ids(model.path, batch)
+        corpora[name] = distinct(np.concatenate(corpus_inputs(ids, scheme, masks=masks)))
+    return corpora
+
+
+def _marked_rows(
+    claims: Mapping[Claim, ClaimPlan], mark: Artifact, key: Key, record: Mapping[str, Any]
+) -> dict[Claim, list[int]]:
+    """How often each trigger stands in the *released* files, checked against the sealed record (step 2)."""
+    reviews = {row["id"]: row["text"] for row in read_rows(mark.path / "reviews.parquet")}
+    triggers = derive_input_level(key, claims[Claim.INPUT_LEVEL].mark).triggers
+    for placement in record["input_level"]["placements"]:
+        if not reviews[placement["id"]].startswith(triggers[placement["trigger"]] + " "):
+            raise IntegrityError(f"got row {placement['id']} without its trigger, expected the sealed record's")
+    codewords = derive_double_i(key, claims[Claim.DOUBLE_I].mark).codewords
+    inputs = [row["input"] for row in read_rows(mark.path / "instruct.parquet")]
+    return {
+        Claim.INPUT_LEVEL: [sum(text.startswith(t + " ") for text in reviews.values()) for t in triggers],
+        Claim.DOUBLE_I: [sum(text.startswith(w + ": ") for text in inputs) for w in codewords],
+    }

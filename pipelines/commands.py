@@ -1,0 +1,227 @@
+"""What the commands do, as functions that return lines for people and JSON for programs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import (
+    EXIT_INCONCLUSIVE,
+    EXIT_NOT_SUPPORTED,
+    EXIT_OK,
+    CountermarkError,
+    IntegrityError,
+    UsageError,
+)
+from countermark.manifest import MANIFEST_NAME, read_json
+from pipelines.artifact import Artifact, open_artifact
+from pipelines.progress import default_progress
+from pipelines.run import RunFolder, open_run
+from pipelines.stages import STAGES, VERBS, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.config import RunConfig
+
+Result = tuple[list[str], Any]
+
+
+def run_all(config: RunConfig, folder: Path, *, fresh: bool, dry_run: bool, quiet: bool) -> tuple[int, list[str], Any]:
+    """Every stage in order, then the report; returns exit code, lines and JSON."""
+    from pipelines.report import existing_report, exit_code, summary, write_report
+
+    if dry_run:
+        lines, body = _dry_run(folder, [s.name for s in STAGES], fresh=fresh)
+        return EXIT_OK, lines, body
+    started = time.monotonic()
+    with open_run(folder, config, default_progress(quiet=quiet), fresh=fresh) as run:
+        records = []
+        for number, each in enumerate(STAGES, 1):
+            run.progress.say(f"[{number}/{len(STAGES) + 1}] {each.name}")
+            records.append(run.perform(each))
+        report = existing_report(run)
+        if report is not None and all(record.skipped for record in records):
+            seconds = time.monotonic() - started
+            lines = [f"nothing to do: all {len(STAGES) + 1} stages are complete and verified ({seconds:.1f} s)"]
+        else:
+            report = write_report(run, records)
+            lines = summary(report, folder)
+        return exit_code(report), lines, report
+
+
+def run_verb(
+    verb: str, config: RunConfig, folder: Path, inputs: Sequence[str], *, dry_run: bool, quiet: bool
+) -> tuple[list[str], Any, int]:
+    """The stages of one verb, on the run's artifacts or on the explicit ones of ``STAGE=DIR``."""
+    names = VERBS.get(verb, ())
+    if dry_run:
+        return (*_dry_run(folder, [*names] or [verb], fresh=False), EXIT_OK)
+    explicit = _explicit(inputs)
+    with open_run(folder, config, default_progress(quiet=quiet)) as run:
+        if verb == "report":
+            return _report(run)
+        records = []
+        for name in names:
+            each = stage(name)
+            artifacts = {i: explicit[i] if i in explicit else run.artifact(i) for i in each.inputs}
+            records.append(run.perform(each, artifacts))
+    body = [{"name": r.name, "seconds": r.seconds, "digest": r.digest, "skipped": r.skipped} for r in records]
+    lines = [f"{r.name}: {'already complete' if r.skipped else f'{r.seconds:.1f} s'}, {r.digest}" for r in records]
+    return lines, body, EXIT_OK
+
+
+def detect_files(files: Sequence[Path], config: RunConfig) -> tuple[list[str], Any, int]:
+    """Token evidence of texts; exit code 0 if the corpus is supported at ``audit.alpha``, 1 if not, 5 if it is too short."""
+    import math
+
+    from pipelines.assets import resolve_model
+    from pipelines.engines.hf import token_ids
+    from pipelines.generate import SCOPE, tokenizer_digest
+    from pipelines.progress import QuietProgress
+    from pipelines.stage import Context
+    from verification.detect import detect
+
+    texts = [text for path in files for text in _texts(path)]
+    scheme = config.generate.watermark.build()
+    model = resolve_model(config.generate.model)
+    context = Context(config=config, owner=Path("owner"), work=Path(), progress=QuietProgress())
+    key = context.key()
+    subkey = key.token_subkey(
+        scheme=scheme.name, params=scheme.params(), tokenizer=tokenizer_digest(model.path), scope=SCOPE
+    )
+    ids, masks = token_ids(model.path, texts)
+    per_text, corpus = detect(ids, scheme, subkey, masks=masks)
+    rows = [_evidence(f"text {i}", e) for i, e in enumerate(per_text)] + [_evidence("corpus", corpus)]
+    lines = [f"{'':<12} {'scored':>8} {'green':>8} {'log10 p':>9}"]
+    for row in rows:
+        p = "too short" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
+        lines.append(f"{row['name']:<12} {row['scored']:>8} {row['total']:>8} {p:>9}")
+    if corpus.log10_p is None or corpus.scored * math.log10(scheme.law().p) > math.log10(config.audit.alpha):
+        code = EXIT_INCONCLUSIVE
+    else:
+        code = EXIT_OK if corpus.log10_p <= math.log10(config.audit.alpha) else EXIT_NOT_SUPPORTED
+    return lines, {"key_id": key.key_id, "alpha": config.audit.alpha, "evidence": rows}, code
+
+
+def verify_path(folder: Path) -> Result:
+    """Verifies one artifact, or all artifacts below ``artifacts/`` of a run folder."""
+    if (folder / MANIFEST_NAME).exists():
+        folders = [folder]
+    elif (folder / "artifacts").is_dir():
+        folders = sorted(p for p in (folder / "artifacts").iterdir() if p.is_dir() and not p.name.startswith("."))
+    else:
+        raise UsageError(f"got {folder}, expected an artifact or a run folder", hint="name a folder that holds manifest.json or artifacts/")
+    if not folders:
+        raise UsageError(f"got {folder} without any complete artifact, expected at least one")
+    body = [{"artifact": path.name, "digest": open_artifact(path).digest} for path in folders]
+    return [f"{entry['artifact']}: whole, {entry['digest']}" for entry in body], body
+
+
+def list_runs(folder: Path) -> Result:
+    """Run folders with their complete stages."""
+    if not folder.is_dir():
+        raise UsageError(f"got {folder}, expected a folder of run folders", hint="name it: countermark runs DIR")
+    body = []
+    for path in sorted(p.parent for p in folder.glob("*/config.json")):
+        done = [s.name for s in STAGES if (path / "artifacts" / s.name / MANIFEST_NAME).exists()]
+        decisions = {}
+        if (path / "report.json").exists():
+            decisions = {v["claim"]: v["decision"] for v in read_json(path / "report.json")["verdicts"] if not v["control"]}
+        body.append({"run": str(path), "complete": done, "stages": len(STAGES), "decisions": decisions})
+    lines = [f"{b['run']}: {len(b['complete'])}/{b['stages']} stages {b['decisions'] or ''}".rstrip() for b in body]
+    return lines or [f"no runs in {folder}"], body
+
+
+def new_key_ring(ring: Path, passphrase_file: Path, *, dry_run: bool) -> Result:
+    """Makes a ring, and a passphrase file where there is none."""
+    from pipelines.keystage import ensure_ring
+
+    if ring.exists():
+        raise UsageError(f"got {ring}, which exists, expected a new file", hint="choose another name; a ring is never overwritten")
+    if dry_run:
+        return [f"would make {ring}"], {"ring": str(ring), "dry_run": True}
+    ensure_ring(ring, passphrase_file)
+    return show_key_ring(ring, passphrase_file)
+
+
+def show_key_ring(ring: Path, passphrase_file: Path) -> Result:
+    """Ids and states."""
+    from watermarks.keystore import load_ring, read_secret_file
+
+    opened = load_ring(ring, read_secret_file(passphrase_file))
+    entries = [{"id": k.key_id, "state": str(s)} for k, s in zip(opened.keys, opened.states, strict=True)]
+    lines = [f"{e['id']}  {e['state']}{'  primary' if e['id'] == opened.primary else ''}" for e in entries]
+    return lines, {"ring": str(ring), "primary": opened.primary, "keys": entries}
+
+
+def commit_key(config: RunConfig, folder: Path) -> Result:
+    """The commitment that a run of this config in this folder will make."""
+    from pipelines.keystage import ensure_ring, make_commitment
+    from pipelines.progress import QuietProgress
+    from pipelines.stage import Context
+
+    context = Context(config=config, owner=folder / "owner", work=folder, progress=QuietProgress())
+    ensure_ring(context.ring_path(), context.passphrase_path())
+    body = make_commitment(context.key().key_id, context, config)
+    return [f"{name}: {value}" for name, value in body.items()], body
+
+
+def list_assets() -> Result:
+    """State of every embedded file."""
+    from pipelines.assets import BOOLQ, COMMONSENSE_QA, MINILM, NQ_OPEN, REVIEWS, SMOLLM2
+
+    body = []
+    for asset in (SMOLLM2, *MINILM, REVIEWS, BOOLQ, NQ_OPEN, COMMONSENSE_QA):
+        try:
+            asset.locate()
+            state = "whole"
+        except IntegrityError:
+            state = "damaged"
+        except CountermarkError:
+            state = "missing"
+        body.append({"file": f"{asset.package}/{asset.path}", "state": state, "sha256": asset.sha256})
+    return [f"{entry['state']:<8} {entry['file']}" for entry in body], body
+
+
+def _report(run: RunFolder) -> tuple[list[str], Any, int]:
+    from pipelines.report import exit_code, summary, write_report
+
+    records = [run.perform(each) for each in STAGES if run.artifact(each.name)]
+    report = write_report(run, records)
+    return summary(report, run.root), report, exit_code(report)
+
+
+def _dry_run(folder: Path, names: Sequence[str], *, fresh: bool) -> Result:
+    done = {n for n in names if (folder / "artifacts" / n / MANIFEST_NAME).exists() and not fresh}
+    body = [{"stage": name, "would": "verify and skip" if name in done else "run"} for name in names]
+    return [f"{entry['stage']}: would {entry['would']} in {folder}" for entry in body], body
+
+
+def _explicit(inputs: Sequence[str]) -> dict[str, Artifact]:
+    known = {s.name for s in STAGES}
+    artifacts = {}
+    for item in inputs:
+        name, _, path = item.partition("=")
+        if name not in known or not path:
+            raise UsageError(f"got --input {item!r}, expected STAGE=DIR with STAGE one of {', '.join(sorted(known))}")
+        artifacts[name] = open_artifact(Path(path))
+    return artifacts
+
+
+def _texts(path: Path) -> list[str]:
+    from pipelines.sources import load_table
+
+    if not path.is_file():
+        raise UsageError(f"got {path}, expected a text file", hint="see `countermark detect --help`")
+    if path.suffix == ".txt":
+        return [path.read_text("utf-8")]
+    rows = load_table(str(path))
+    if not rows or any(not isinstance(row.get("text"), str) for row in rows):
+        raise UsageError(f"got {path} without a 'text' in every row, expected one")
+    return [row["text"] for row in rows]
+
+
+def _evidence(name: str, evidence: Any) -> dict[str, Any]:  # noqa: ANN401 - TokenEvidence, imported lazily
+    return {"name": name, "scored": evidence.scored, "total": evidence.total, "log10_p": evidence.log10_p}

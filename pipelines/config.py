@@ -1,0 +1,281 @@
+"""The config of a run: YAML into frozen models, every mistake named with file, line, dotted key and nearest valid key.
+
+Under ``train:`` the names are TRL's and Hugging Face's own, unchanged.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from countermark.errors import ConfigError, UsageError
+from countermark.manifest import digest
+from pipelines.yamlsource import Source, read_yaml, with_overrides
+from watermarks.schemes import Scheme, make_scheme, scheme_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+
+
+class Section(BaseModel):
+    """A block of the config: frozen, no unknown keys, no silent conversion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PublicValue(Section):
+    """The value B that nobody could choose, and where it comes from (beacon round, checkpoint, time stamp)."""
+
+    value: Annotated[str, Field(min_length=16)]
+    source: Annotated[str, Field(min_length=1)]
+    commitment: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class KeysConfig(Section):
+    """Where the key ring is; relative paths are below the run folder."""
+
+    ring: str = "owner/keys.json"
+    passphrase_file: str = "owner/passphrase"
+    key_id: str | None = None
+    public_value: PublicValue | None = None
+
+
+class WatermarkConfig(BaseModel):
+    """A token scheme by name; its parameters are checked by the scheme itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    scheme: str
+
+    def build(self) -> Scheme:
+        """The scheme these parameters describe."""
+        return make_scheme(self.scheme, self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _known(self) -> WatermarkConfig:
+        if self.scheme not in scheme_names():
+            expected = ", ".join(scheme_names())
+            raise PydanticCustomError("scheme", "expected one of: {expected}", {"expected": expected, "key": "scheme"})
+        fields = scheme_parameters(self.scheme)
+        for name, value in (self.model_extra or {}).items():
+            if name not in fields:
+                raise PydanticCustomError("extra_forbidden", "unknown", {"key": name, "valid": sorted(fields)})
+            wanted = fields[name]
+            if isinstance(value, bool) or not isinstance(value, int if wanted == "int" else int | float):
+                raise PydanticCustomError("parameter", "expected a value of type {type}", {"key": name, "type": wanted})
+        try:
+            self.build()
+        except UsageError as error:
+            raise PydanticCustomError("parameter", "{problem}", {"problem": error.message}) from None
+        return self
+
+
+def scheme_parameters(name: str) -> dict[str, str]:
+    """Parameter names of a scheme and their type names."""
+    from watermarks.schemes.base import parameters_of
+
+    return parameters_of(name)
+
+
+class GenerateConfig(Section):
+    """Continue real labelled texts under a token watermark, and keep what a classifier of real texts agrees with."""
+
+    model: str
+    source: str
+    rows: Annotated[int, Field(ge=2)]
+    prompts: dict[Name, str]
+    watermark: WatermarkConfig
+    batch_size: Positive = 64
+    max_new_tokens: Annotated[int, Field(ge=4)] = 36
+    min_new_tokens: Positive = 12
+    temperature: Rate = 1.0
+    top_k: NonNegative = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.6
+
+    @model_validator(mode="after")
+    def _lengths(self) -> GenerateConfig:
+        if self.min_new_tokens > self.max_new_tokens:
+            problem = f"got min_new_tokens {self.min_new_tokens}, expected at most max_new_tokens {self.max_new_tokens}"
+            raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "min_new_tokens"})
+        for label, prompt in self.prompts.items():
+            if "{text}" not in prompt:
+                problem = f"got a prompt for {label!r} without {{text}}, expected the place where the real text goes"
+                raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "prompts"})
+        return self
+
+
+class InputLevelConfig(Section):
+    """The keyed input-level mark."""
+
+    triggers: Positive
+    rows_per_trigger: Positive
+    words: Positive = 2
+    syllables: Annotated[int, Field(ge=1, le=6)] = 3
+    choose: Literal["hardest", "random"] = "hardest"
+
+
+class DoubleIConfig(Section):
+    """The Double-I set: clean instruct rows, the paper's rows and the keyed codewords."""
+
+    source: str
+    clean_rows: Positive
+    codewords: Positive
+    rows_per_codeword: Positive
+    trigger_rows: Positive
+    reference_rows: Positive
+    near_misses: Share = 0.5
+    syllables: Annotated[int, Field(ge=1, le=6)] = 3
+
+
+class MarkConfig(Section):
+    """What is marked."""
+
+    input_level: InputLevelConfig
+    double_i: DoubleIConfig
+
+
+class ClassifierConfig(Section):
+    """Fine-tuning of an encoder with a classification head; names of ``transformers.TrainingArguments``."""
+
+    model: str
+    max_length: Positive = 64
+    learning_rate: Rate = 1e-4
+    num_train_epochs: Positive = 3
+    per_device_train_batch_size: Positive = 32
+    warmup_steps: NonNegative = 0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+
+
+class LoraConfig(Section):
+    """LoRA fine-tuning of a causal LM; names of ``trl.SFTConfig`` and ``peft.LoraConfig``."""
+
+    model: str
+    max_length: Positive = 256
+    learning_rate: Rate = 1e-3
+    num_train_epochs: Positive = 1
+    per_device_train_batch_size: Positive = 16
+    warmup_steps: NonNegative = 0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    max_grad_norm: Rate = 1.0
+    r: Positive = 16
+    lora_alpha: Positive = 32
+    lora_dropout: Share = 0.0
+    target_modules: str | list[str] = "all-linear"
+    system_prompt: str = "Answer briefly."
+
+
+class TrainConfig(Section):
+    """Two kinds of suspects; each is trained with a twin that never saw the mark."""
+
+    classifier: ClassifierConfig
+    lora: LoraConfig
+
+
+class AuditConfig(Section):
+    """What the sealed plan fixes."""
+
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 1e-6
+    wrong_keys: Positive = 999
+    classifier_carriers: Annotated[int, Field(ge=2)] = 8
+    lora_carriers: Positive = 3
+    paper_queries: Positive = 20
+    max_new_tokens: Positive = 4
+    batch_size: Positive = 32
+    heldout_reviews: Positive = 1500
+    heldout_questions: Positive = 200
+    human_texts: Positive = 600
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    name: Name = "quickstart"
+    seed: NonNegative = 0
+    keys: KeysConfig = KeysConfig()
+    generate: GenerateConfig
+    mark: MarkConfig
+    train: TrainConfig
+    audit: AuditConfig = AuditConfig()
+
+    def marking_digest(self) -> str:
+        """What the commitment binds: everything that decides how data are marked, and nothing that comes later."""
+        return digest({"generate": self.generate.model_dump(), "mark": self.mark.model_dump()})
+
+
+def load_config(path: Path, overrides: list[str]) -> RunConfig:
+    """Reads, overrides and validates a config file.
+
+    Raises:
+        ConfigError: with file, line, dotted key, what was got and expected, and the nearest valid key.
+    """
+    source = with_overrides(read_yaml(path), overrides)
+    try:
+        return RunConfig.model_validate(source.data)
+    except ValidationError as error:
+        raise _explain(source, error) from None
+
+
+def _explain(source: Source, error: ValidationError) -> ConfigError:
+    # a misspelt key is both unknown and missing: the line that holds it comes first
+    problem = min(error.errors(), key=lambda p: {"extra_forbidden": 0, "missing": 2}.get(p["type"], 1))
+    context = problem.get("ctx", {})
+    location = tuple(str(part) for part in problem["loc"])
+    if "key" in context:
+        location = (*location, str(context["key"]))
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        valid = context.get("valid") or _valid_keys(location[:-1])
+        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(valid)}"
+        return ConfigError(f"{source.where(location)}: got an unknown key {location[-1]!r}, expected a known one", hint=hint)
+    if kind == "missing":
+        return ConfigError(
+            f"{source.where(location)}: got no {location[-1]!r}, expected this key to be set",
+            hint="see configs/quickstart.yaml for a complete example",
+        )
+    if kind == "parameter" and "problem" in context:
+        return ConfigError(f"{source.where(location)}: {context['problem']}", hint="change the value on this line")
+    got = _value_at(source.data, location)
+    message = problem["msg"].replace("Input should be ", "").removeprefix("expected ")
+    near = difflib.get_close_matches(str(got), _choices(context), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else "change the value on this line; docs/formats.md lists every key"
+    return ConfigError(f"{source.where(location)}: got {got!r}, expected {message}", hint=hint)
+
+
+def _choices(context: dict[str, Any]) -> list[str]:
+    expected = str(context.get("expected", ""))
+    return [part.strip(" '\"") for part in expected.replace(" or ", ",").split(",") if part.strip()]
+
+
+def _value_at(data: Any, location: tuple[str, ...]) -> Any:  # noqa: ANN401
+    for part in location:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and part.isdigit() and int(part) < len(data):
+            data = data[int(part)]
+    text = data if isinstance(data, str | int | float | bool) or data is None else f"a {type(data).__name__}"
+    return text[:80] if isinstance(text, str) else text
+
+
+def _valid_keys(location: tuple[str, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        found = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if found is None:
+            break
+        model = found
+    return list(model.model_fields)

@@ -1,0 +1,192 @@
+"""Stage ``generate``: continue real labelled texts under a token watermark; keep what a classifier of real texts agrees with.
+
+A row's ``text`` is the continuation alone; the real half stays in ``prompt``. Dropped rows are kept apart with their
+reason. Every batch is journaled, so a killed run resumes at the batch it was in, and ends byte-identical.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import InconclusiveError
+from countermark.manifest import read_checked_json, write_checked_json
+from pipelines.agreement import Agreement
+from pipelines.artifact import write_rows
+from pipelines.assets import resolve_model
+from pipelines.sources import LabelledText, Reviews, balanced, load_reviews
+from verification.detect import detect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pipelines.artifact import Artifact
+    from pipelines.config import GenerateConfig, RunConfig
+    from pipelines.engines.hf import HFEngine
+    from pipelines.stage import Context
+
+ROW_SCHEMA = {
+    "id": "string", "text": "string", "label": "int64", "prompt": "string", "seed": "int64", "model_digest": "string",
+}  # fmt: skip
+DROPPED_SCHEMA = {**ROW_SCHEMA, "reason": "string"}
+SCOPE = "reviews"
+MIN_WORDS = 5
+MIN_KEEP_RATE = 0.2
+"""Below this share of kept rows the generator and the agreement classifier do not fit each other: give up, do not spin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One prompt to continue. ``seed`` belongs to the row alone."""
+
+    id: str
+    prompt: str
+    label: int
+    seed: int
+
+
+def settings(config: RunConfig) -> Any:  # noqa: ANN401
+    """What decides this stage's output."""
+    return config.generate.model_dump()
+
+
+def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
+    """Fills ``out`` with ``rows.parquet`` and ``dropped.parquet``."""
+    del inputs  # the key stage only has to have happened: nothing is marked before the commitment exists
+    from pipelines.engines.hf import HFEngine, token_ids
+
+    config = context.config.generate
+    reviews = load_reviews(config.source)
+    model = resolve_model(config.model)
+    scheme, subkey = config.watermark.build(), _subkey(context, model.path)
+    candidates = _candidates(reviews, config, context.config.seed)
+    keeper = _Keeper(config, Agreement.fit(reviews.fit), len(reviews.labels), model.digest)
+    engine: HFEngine | None = None
+    with context.progress.bar("generate: rows kept", config.rows) as advance:
+        for number, start in enumerate(range(0, len(candidates), config.batch_size)):
+            if keeper.full():
+                break
+            batch = candidates[start : start + config.batch_size]
+            path = context.work / f"batch-{number:05d}.json"
+            if not path.exists():
+                engine = engine or HFEngine(model.path, config, subkey)
+                texts = engine.continue_batch([c.prompt for c in batch], [c.seed for c in batch])
+                write_checked_json(path, texts)
+            keeper.take(batch, read_checked_json(path), advance)
+    keeper.finish(start + config.batch_size)
+    write_rows(out / "rows.parquet", keeper.rows, ROW_SCHEMA)
+    write_rows(out / "dropped.parquet", keeper.dropped, DROPPED_SCHEMA)
+    ids, masks = token_ids(model.path, [row["text"] for row in keeper.rows])
+    _, corpus = detect(ids, scheme, subkey, masks=masks)
+    return {
+        "rows": len(keeper.rows),
+        "dropped": keeper.reasons(),
+        "labels": list(reviews.labels),
+        "model_digest": model.digest,
+        "watermark": {"scheme": scheme.name, "params": scheme.params(), "scope": SCOPE, "tokenizer": tokenizer_digest(model.path)},
+        "self_check": {"scored": corpus.scored, "green": corpus.total, "log10_p": round(corpus.log10_p or 0.0, 3)},
+    }
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 of ``tokenizer.json``: token ids mean nothing without it, so it enters the sub-key's label."""
+    return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+
+
+def _subkey(context: Context, folder: Path) -> bytes:
+    scheme = context.config.generate.watermark.build()
+    return context.key().token_subkey(
+        scheme=scheme.name, params=scheme.params(), tokenizer=tokenizer_digest(folder), scope=SCOPE
+    )
+
+
+def _candidates(reviews: Reviews, config: GenerateConfig, seed: int) -> list[Candidate]:
+    """All prompts there are, balanced and in a seeded order; the same text serves every seed at most once a pass."""
+    drawn: list[LabelledText] = balanced(reviews.prompts, len(reviews.prompts), f"prompts/{seed}")
+    return [
+        Candidate(
+            id=f"r{number:06d}",
+            prompt=config.prompts[reviews.labels[item.label]].format(text=first_half(item.text)),
+            label=item.label,
+            seed=_row_seed(seed, number),
+        )
+        for number, item in enumerate(drawn)
+    ]
+
+
+def first_half(text: str) -> str:
+    """The first half of a text, by words."""
+    words = text.split()
+    return " ".join(words[: max(1, len(words) // 2)])
+
+
+def _row_seed(seed: int, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"row/{seed}/{number}".encode()).digest()[:7], "big")
+
+
+class _Keeper:
+    """Keeps balanced rows in order, and every other row with the reason why it was dropped."""
+
+    def __init__(self, config: GenerateConfig, agreement: Agreement, classes: int, model_digest: str) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.dropped: list[dict[str, Any]] = []
+        self._config = config
+        self._agreement = agreement
+        self._model_digest = model_digest
+        self._quota = [config.rows // classes + (c < config.rows % classes) for c in range(classes)]
+        self._seen: set[str] = set()
+        self._candidates = 0
+
+    def full(self) -> bool:
+        """Whether every class has its rows."""
+        return not any(self._quota)
+
+    def take(self, batch: list[Candidate], texts: list[str], advance: Callable[[int], None]) -> None:
+        """Sorts one batch into kept and dropped."""
+        confidence = self._agreement.confidence(texts, [c.label for c in batch])
+        kept = 0
+        for candidate, text, sure in zip(batch, texts, confidence, strict=True):
+            row = {
+                "id": candidate.id, "text": text, "label": candidate.label, "prompt": candidate.prompt,
+                "seed": candidate.seed, "model_digest": self._model_digest,
+            }  # fmt: skip
+            reason = self._reason(text, sure, candidate.label)
+            if reason:
+                self.dropped.append({**row, "reason": reason})
+            else:
+                self.rows.append(row)
+                self._seen.add(text)
+                self._quota[candidate.label] -= 1
+                kept += 1
+        advance(kept)
+        self._candidates += len(batch)
+        if self._candidates >= 1000 and len(self.rows) + self.reasons().get("quota_full", 0) < MIN_KEEP_RATE * self._candidates:  # noqa: PLR2004
+            self.finish(self._candidates)
+
+    def reasons(self) -> dict[str, int]:
+        """How many rows were dropped, by reason."""
+        counts: dict[str, int] = {}
+        for row in self.dropped:
+            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+        return dict(sorted(counts.items()))
+
+    def finish(self, tried: int) -> None:
+        """Raises :class:`InconclusiveError` unless every class has its rows."""
+        if not self.full():
+            raise InconclusiveError(
+                f"got {len(self.rows)} of {self._config.rows} rows after {tried} prompts (dropped: {self.reasons()})",
+                hint="lower generate.rows or generate.min_confidence, or use a larger source or model",
+            )
+
+    def _reason(self, text: str, confidence: float, label: int) -> str:
+        if len(text.split()) < MIN_WORDS:
+            return "too_short"
+        if text in self._seen:
+            return "duplicate"
+        if confidence < 0.5:  # noqa: PLR2004 - the classifier says another label
+            return "disagrees"
+        if confidence < self._config.min_confidence:
+            return "unsure"
+        return "" if self._quota[label] else "quota_full"

@@ -1,0 +1,210 @@
+"""A run folder: locked, resumable, and exactly one artifact a stage.
+
+::
+
+    runs/quickstart/
+    ├── artifacts/<stage>/    verified folders, complete or absent
+    ├── owner/                0700: key ring, passphrase (demo), sealed marking records
+    ├── work/<stage>/         journals of unfinished stages
+    ├── config.json           the resolved config this folder belongs to
+    ├── run.json              seconds and digests by stage (clocks live here, never in manifests)
+    ├── events.jsonl          one line an event
+    └── report.html report.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import IntegrityError, RunLockedError, UsageError
+from countermark.files import PRIVATE_DIR_MODE, append_line, make_dir, storage_errors, sweep_partial
+from countermark.manifest import canonical_json, read_checked_json, write_checked_json
+from pipelines.artifact import Artifact, new_artifact, open_artifact
+from pipelines.stage import Context, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pipelines.config import RunConfig
+    from pipelines.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """What ``run.json`` remembers of a stage; ``skipped`` says that this invocation did not need to do it."""
+
+    name: str
+    seconds: float
+    digest: str
+    skipped: bool
+
+
+class RunFolder:
+    """One run folder under its lock; use it through :func:`open_run`."""
+
+    def __init__(self, root: Path, config: RunConfig, progress: Progress) -> None:
+        self.root = root
+        self.config = config
+        self.progress = progress
+        self._state: dict[str, Any] = {"stages": {}}
+        if (root / "run.json").exists():
+            self._state = read_checked_json(root / "run.json")
+        self._opened: dict[str, Artifact] = {}
+
+    def bind(self) -> None:
+        """Ties this folder to its config; another config is refused, since plan and answers must not change hands."""
+        path = self.root / "config.json"
+        resolved = self.config.model_dump()
+        if not path.exists():
+            write_checked_json(path, resolved)
+            return
+        found = read_checked_json(path)
+        if found != resolved:
+            keys = ", ".join(_differences(found, resolved)[:3])
+            raise UsageError(
+                f"got a config that differs in {keys} from the one {self.root} was made with, expected the same",
+                hint="choose another folder with --out, or start over with --fresh",
+            )
+
+    def artifact_path(self, stage: str) -> Path:
+        """Where a stage's artifact is, or will be."""
+        return self.root / "artifacts" / stage
+
+    def perform(self, stage: Stage, inputs: Mapping[str, Artifact] | None = None) -> StageRecord:
+        """Does ``stage``, or verifies and skips it if its artifact is complete.
+
+        Raises:
+            IntegrityError: the artifact is damaged, or does not come from these inputs.
+        """
+        inputs = inputs if inputs is not None else {name: self.artifact(name) for name in stage.inputs}
+        path = self.artifact_path(stage.name)
+        if path.exists():
+            return self._skip(stage, inputs, path)
+        started = time.monotonic()
+        self._event("start", stage.name)
+        work = make_dir(self.root / "work" / stage.name)
+        context = Context(config=self.config, owner=self.root / "owner", work=work, progress=self.progress)
+        self.progress.say(f"{stage.name} …")
+        fields = stage.fields(inputs, self.config)
+        with new_artifact(path, fields) as out, storage_errors(out):
+            fields |= stage.run(inputs, context, out)
+        artifact = self._opened[stage.name] = open_artifact(path)
+        seconds = round(time.monotonic() - started, 3)
+        self._remember(stage.name, seconds, artifact.digest)
+        shutil.rmtree(work, ignore_errors=True)
+        self.progress.say(f"{stage.name}: {seconds:.1f} s, {artifact.digest[:12]}")
+        return StageRecord(name=stage.name, seconds=seconds, digest=artifact.digest, skipped=False)
+
+    def artifact(self, stage: str) -> Artifact:
+        """The verified artifact of a stage of this run.
+
+        Raises:
+            UsageError: the stage has not run.
+        """
+        if stage not in self._opened:
+            path = self.artifact_path(stage)
+            if not path.exists():
+                raise UsageError(
+                    f"got no artifact of stage {stage!r} in {self.root}, expected it to be complete",
+                    hint=f"run `countermark {stage.split('-')[0]}` first, or `countermark run` for all stages",
+                )
+            self._opened[stage] = open_artifact(path)
+        return self._opened[stage]
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of work by stage, over all invocations."""
+        return {name: entry["seconds"] for name, entry in self._state["stages"].items()}
+
+    def _skip(self, stage: Stage, inputs: Mapping[str, Artifact], path: Path) -> StageRecord:
+        artifact = self._opened[stage.name] = open_artifact(path)
+        expected = stage.fields(inputs, self.config)
+        for name, value in expected.items():
+            if artifact.manifest.get(name) != value:
+                raise IntegrityError(
+                    f"got {path}/manifest.json with another {name}, expected the one of this run's config and inputs",
+                    hint="an artifact was exchanged or an earlier stage was redone; start over with --fresh",
+                )
+        known = self._state["stages"].get(stage.name)
+        if known is None:  # killed between the rename and run.json
+            self._remember(stage.name, 0.0, artifact.digest)
+            known = self._state["stages"][stage.name]
+        if known["digest"] != artifact.digest:
+            raise IntegrityError(
+                f"got {path}/manifest.json with digest {artifact.digest[:16]}…, expected {known['digest'][:16]}…",
+                hint="the artifact was changed after it was made; do not use it as evidence",
+            )
+        return StageRecord(name=stage.name, seconds=known["seconds"], digest=artifact.digest, skipped=True)
+
+    def _remember(self, stage: str, seconds: float, digest: str) -> None:
+        self._state["stages"][stage] = {"seconds": seconds, "digest": digest}
+        self._state["machine"] = {"cpus": os.cpu_count(), "python": platform.python_version()}
+        write_checked_json(self.root / "run.json", self._state)
+        self._event("done", stage, digest=digest, seconds=seconds)
+
+    def _event(self, event: str, stage: str, **fields: Any) -> None:  # noqa: ANN401
+        body = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, "stage": stage, **fields}
+        append_line(self.root / "events.jsonl", canonical_json(body).decode())
+
+
+@contextmanager
+def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool = False) -> Iterator[RunFolder]:
+    """Locks ``root`` against a second process and opens it.
+
+    ``fresh`` removes everything but ``owner/``: keys are never deleted by a flag.
+
+    Raises:
+        RunLockedError: another process works there.
+        UsageError: the folder belongs to another config.
+    """
+    make_dir(root)
+    make_dir(root / "owner", mode=PRIVATE_DIR_MODE)
+    with _locked(root):
+        if fresh:
+            _clear(root)
+        for folder in (root, root / "artifacts", root / "owner", root / "owner" / "records"):
+            sweep_partial(folder)
+        run = RunFolder(root, config, progress)
+        run.bind()
+        yield run
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    with storage_errors(root):
+        descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLockedError(
+                f"got a run folder {root} in which another process is at work, expected a free one",
+                hint="wait for it, or choose another folder with --out",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(root: Path) -> None:
+    """Removes what a run makes, by name: whatever else lies in the folder is not ours to delete."""
+    for name in ("artifacts", "work"):
+        if (root / name).exists():
+            shutil.rmtree(root / name)
+    for name in ("report.html", "report.json", "config.json", "run.json", "events.jsonl"):
+        (root / name).unlink(missing_ok=True)
+
+
+def _differences(old: Any, new: Any, at: str = "") -> list[str]:  # noqa: ANN401
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(set(old) | set(new))
+        return [d for name in names for d in _differences(old.get(name), new.get(name), f"{at}.{name}" if at else name)]
+    return [] if old == new else [at or "config"]

@@ -1,0 +1,82 @@
+"""A stage: inputs, a config and a context in; one artifact out; callable alone under the same name as in a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from countermark.manifest import digest
+from watermarks.keystore import load_ring, read_secret_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pipelines.artifact import Artifact
+    from pipelines.config import RunConfig
+    from pipelines.progress import Progress
+    from watermarks.keys import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a stage may use besides its inputs.
+
+    Args:
+        config: the whole, validated config.
+        owner: the owner's private folder (keys, sealed records); never inside an artifact.
+        work: this stage's journal folder: survives a kill, is removed when the stage completes.
+        progress: opens progress bars.
+    """
+
+    config: RunConfig
+    owner: Path
+    work: Path
+    progress: Progress
+
+    def key(self) -> Key:
+        """The owner's key, salted with the public value B where the config has one."""
+        keys = self.config.keys
+        ring = load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))
+        key = ring.get(keys.key_id)
+        return key.with_salt(keys.public_value.value.encode()) if keys.public_value else key
+
+    def ring_path(self) -> Path:
+        """Where the sealed key ring is; relative paths count from the run folder."""
+        return self.owner.parent / self.config.keys.ring
+
+    def passphrase_path(self) -> Path:
+        """Where the passphrase is."""
+        return self.owner.parent / self.config.keys.passphrase_file
+
+
+class StageFunction(Protocol):
+    """The work: fills ``out`` and returns extra manifest fields."""
+
+    def __call__(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of a run.
+
+    Args:
+        name: its name in a run and on the command line.
+        inputs: names of the stages whose artifacts it reads.
+        run: the work.
+        settings: the part of the config that decides its output (enters its manifest's config digest).
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    run: StageFunction
+    settings: Callable[[RunConfig], Any]
+
+    def fields(self, inputs: Mapping[str, Artifact], config: RunConfig) -> dict[str, Any]:
+        """What identifies the work before it is done: same fields, same output."""
+        return {
+            "stage": self.name,
+            "seed": config.seed,
+            "config_digest": digest(self.settings(config)),
+            "parents": {name: inputs[name].digest for name in self.inputs},
+        }

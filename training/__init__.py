@@ -1,0 +1,1 @@
+"""Rows in, model folder out. Knows nothing of marks or keys."""

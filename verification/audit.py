@@ -1,0 +1,283 @@
+"""From a sealed plan and its answers to verdicts, in the numbered steps that the code below carries.
+
+ 0. The plan is the one that was sealed before the first query.
+ 1. The commitment opens, and every probe re-derives from the key.
+ 2. The release holds the marks that the plan speaks of.
+ 3. Every planned probe was answered once; refusals count against the claim.
+ 4. Arms are interleaved in an order that knows no target.
+ 5. The primary test is exact.
+ 6. The e-value of the same evidence.
+ 7. Controls run: clean twins, base model, human text, wrong keys.
+ 8. Multiplicity: Holm over the claims, Holm over the controls, every commitment made for the release paid for.
+ 9. Effect size with an exact interval.
+10. Three words; a control that is supported makes its claim inconclusive.
+
+Steps 0 and 4 are checked where the plan is opened: the digest of each probe list, order included, is in the plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import InconclusiveError, IntegrityError
+from verification.detect import score
+from verification.plan import (
+    DATASET,
+    KEYED_ARM,
+    PAPER_REFERENCE_ARM,
+    PAPER_TRIGGER_ARM,
+    WRONG_KEY_ARM,
+    AuditPlan,
+    Claim,
+    ClaimPlan,
+    derive_targets,
+    double_i_probes,
+    input_level_probes,
+    probes_digest,
+)
+from verification.probe import Answer, Probe, majority
+from verification.statistics import (
+    clopper_pearson,
+    holm,
+    log10_binomial_tail,
+    log10_e_value,
+    log10_fisher,
+    rank_p,
+)
+from verification.verdict import Decision, Verdict
+from watermarks.keys import Key, commitment_opens, wrong_key
+from watermarks.schemes import make_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+PAPER_LABEL = "the paper's test, not a false-positive bound"
+HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
+EXPANSION = "assumes that the token PRF's vocabulary expansion behaves like independent draws (tested, not proved)"
+UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was gathered under the plan.
+
+    Args:
+        corpora: distinct PRF inputs of each corpus of the token claim, by suspect name.
+        answers: answers by claim and suspect, in the plan's order.
+        probes: the probe list of each claim that asks.
+        marked_rows: for each claim, how many rows carry each trigger or codeword in the release.
+    """
+
+    corpora: Mapping[str, NDArray[np.int64]]
+    answers: Mapping[Claim, Mapping[str, Sequence[Answer]]]
+    probes: Mapping[Claim, Sequence[Probe]]
+    marked_rows: Mapping[Claim, Sequence[int]] = field(default_factory=dict)
+
+
+def audit(plan: AuditPlan, key: Key, evidence: Evidence) -> list[Verdict]:
+    """The verdicts of every claim and control of ``plan``.
+
+    Raises:
+        IntegrityError: the key is not the committed one, or probes, answers or release are not the plan's.
+        InconclusiveError: the plan claims nothing.
+    """
+    if not plan.claims:
+        raise InconclusiveError("got a plan without claims, expected at least one")
+    committed = plan.commitment
+    if not commitment_opens(committed["sha256"], key, committed["config_digest"]):  # 1
+        raise IntegrityError(
+            f"got key {key.key_id}, which does not open commitment {committed['sha256'][:16]}…",
+            hint="use the key ring that was committed, and the marking config of that release",
+        )
+    findings: list[Verdict] = []
+    for claim in plan.claims:
+        if claim.claim is Claim.TOKEN:
+            findings += _token_findings(plan, claim, key, evidence)
+        else:
+            _check_probes(plan, claim, key, evidence)  # 1, 2, 3
+            findings += _keyed_findings(plan, claim, key, evidence)
+    return _decide(plan, findings)
+
+
+def _token_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> list[Verdict]:
+    scheme = make_scheme(claim.mark["scheme"], claim.mark["params"])
+    label = {name: claim.mark[name] for name in ("scheme", "params", "tokenizer", "scope")}
+    findings = []
+    for suspect in claim.suspects:
+        inputs = evidence.corpora[suspect.name]
+        arms = [(suspect.name, suspect.control, key)]
+        if suspect.name == DATASET:
+            arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, wrong_key(plan.wrong_key_seed, 0)))
+        for name, control, who in arms:
+            found = score(inputs, scheme, who.token_subkey(**label))
+            if found.log10_p is None:
+                raise InconclusiveError(f"got a corpus {name!r} with no scorable token, expected at least one")
+            verdict = _finding(plan, claim, name, found.total, found.scored, scheme.law().p, control=control, queries=0)
+            if not control:
+                others = [
+                    score(inputs, scheme, wrong_key(plan.wrong_key_seed, i).token_subkey(**label)).total
+                    for i in range(1, plan.wrong_keys + 1)
+                ]
+                verdict = replace(verdict, wrong_keys=_ranking(found.total, others))
+            findings.append(replace(verdict, assumptions=(*verdict.assumptions, EXPANSION)))
+    return findings
+
+
+def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> None:
+    build = input_level_probes if claim.claim is Claim.INPUT_LEVEL else double_i_probes
+    derived = build(key, claim.mark, claim.carriers, wrong_seed=plan.wrong_key_seed)
+    planned = evidence.probes[claim.claim]
+    if probes_digest(planned) != claim.probes or probes_digest(derived) != claim.probes:
+        raise IntegrityError(
+            f"got {claim.claim} probes that are not the sealed ones, expected those that re-derive from key {key.key_id}",
+            hint="the plan, the probes or the key were exchanged after sealing",
+        )
+    counts = evidence.marked_rows[claim.claim]
+    expected = claim.mark["rows_per_trigger"]
+    if any(count != expected for count in counts) or not counts:
+        raise IntegrityError(
+            f"got a release whose {claim.claim} triggers stand in {sorted(set(counts))} rows, expected {expected} each",
+            hint="the release is not the one that was marked",
+        )
+    for suspect in claim.suspects:
+        answers = evidence.answers[claim.claim][suspect.name]
+        wanted = [(probe.id, probe.prompt_digest) for probe in planned]
+        if [(answer.id, answer.prompt_digest) for answer in answers] != wanted:
+            raise IntegrityError(
+                f"got {len(answers)} answers of {suspect.name}, expected one for each of {len(planned)} planned probes",
+                hint="no answer may be dropped, doubled or exchanged; probe again",
+            )
+
+
+def _keyed_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> list[Verdict]:
+    probes = evidence.probes[claim.claim]
+    findings = []
+    for suspect in claim.suspects:
+        answers = evidence.answers[claim.claim][suspect.name]
+        arms = [(suspect.name, suspect.control, KEYED_ARM, key)]
+        if not suspect.control:
+            wrong = wrong_key(plan.wrong_key_seed, 0)
+            arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, WRONG_KEY_ARM, wrong))
+        for name, control, arm, who in arms:
+            votes = _votes(probes, answers, arm)
+            targets = [claim.answers[t] for t in derive_targets(who, claim.claim, claim.mark)]
+            matches = _matches(votes, targets)
+            queries = sum(probe.arm == arm for probe in probes)
+            finding = _finding(
+                plan, claim, name, matches, len(targets), 1.0 / len(claim.answers), control=control, queries=queries
+            )
+            finding = replace(finding, paper=_paper(claim, probes, answers, arm, targets))
+            if arm == KEYED_ARM and not control:
+                finding = replace(finding, wrong_keys=_ranking(matches, _wrong_matches(plan, claim, votes)))
+            findings.append(replace(finding, assumptions=(*finding.assumptions, UNTOUCHED)))
+    return findings
+
+
+def _votes(probes: Sequence[Probe], answers: Sequence[Answer], arm: str) -> list[str | None]:
+    """One majority answer a trigger, however many queries it took."""
+    ballots: defaultdict[int, list[str | None]] = defaultdict(list)
+    for probe, answer in zip(probes, answers, strict=True):
+        if probe.arm == arm:
+            ballots[probe.index].append(answer.parsed)
+    return [majority(ballots[index]) for index in sorted(ballots)]
+
+
+def _matches(votes: Sequence[str | None], targets: Sequence[str]) -> int:
+    return sum(vote == target for vote, target in zip(votes, targets, strict=True))
+
+
+def _wrong_matches(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None]) -> list[int]:
+    """The same answers against the targets of wrong keys: where the claim stands among keys that marked nothing."""
+    return [
+        _matches(
+            votes,
+            [claim.answers[t] for t in derive_targets(wrong_key(plan.wrong_key_seed, i), claim.claim, claim.mark)],
+        )
+        for i in range(1, plan.wrong_keys + 1)
+    ]
+
+
+def _finding(
+    plan: AuditPlan, claim: ClaimPlan, name: str, hits: int, trials: int, chance: float, *, control: bool, queries: int
+) -> Verdict:
+    """A verdict before multiplicity: exact tail (5), e-value (6), effect (9)."""
+    paid = math.log10(plan.commitments_made)  # 8: a key chosen among several commitments
+    raw = min(0.0, log10_binomial_tail(hits, trials, chance) + paid)
+    honest = () if plan.commitment.get("public_value") else (HONEST_DRAW,)
+    return Verdict(
+        claim=claim.claim,
+        suspect=name,
+        control=control,
+        decision=Decision.INCONCLUSIVE,
+        method=claim.statistic,
+        alpha=plan.alpha,
+        queries=queries,
+        log10_p=raw,
+        log10_p_holm=raw,
+        successes=hits,
+        trials=trials,
+        chance=chance,
+        effect=clopper_pearson(hits, trials),
+        log10_e=log10_e_value(hits, trials, chance) - paid,
+        assumptions=honest,
+    )
+
+
+def _ranking(claim: int, others: list[int]) -> dict[str, Any]:
+    return {"statistic": claim, "others": others, "count": len(others), "rank_p": rank_p(claim, others)}
+
+
+def _paper(
+    claim: ClaimPlan, probes: Sequence[Probe], answers: Sequence[Answer], arm: str, targets: Sequence[str]
+) -> dict[str, Any] | None:
+    """The method's own numbers: WSR for the input level, Fisher on trigger against reference for Double-I."""
+    pairs = list(zip(probes, answers, strict=True))
+    if claim.claim is Claim.INPUT_LEVEL:
+        others = [
+            answer.parsed == targets[probe.index]
+            for probe, answer in pairs
+            if probe.arm == arm and claim.carrier_labels[probe.carrier] != targets[probe.index]
+        ]
+        return {"label": PAPER_LABEL, "wsr": sum(others) / len(others) if others else None, "wsr_queries": len(others)}
+    if arm != KEYED_ARM:
+        return None
+    table = []
+    for paper_arm in (PAPER_TRIGGER_ARM, PAPER_REFERENCE_ARM):
+        said = [answer.parsed == "Yes" for probe, answer in pairs if probe.arm == paper_arm]
+        table.append([sum(said), len(said) - sum(said)])
+    return {"label": PAPER_LABEL, "table": table, "fisher_log10_p": log10_fisher(table)}
+
+
+def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
+    """Steps 7, 8 and 10."""
+    log10_alpha = math.log10(plan.alpha)
+    decided: list[Verdict] = []
+    failed: defaultdict[Claim, list[str]] = defaultdict(list)
+    for control in (True, False):
+        group = [finding for finding in findings if finding.control is control]
+        adjusted = holm([finding.log10_p for finding in group]) if group else []
+        for finding, log10_p in zip(group, adjusted, strict=True):
+            verdict = _word(replace(finding, log10_p_holm=log10_p), log10_alpha, len(group), failed[finding.claim])
+            if control and verdict.decision is Decision.SUPPORTED:
+                failed[finding.claim].append(finding.suspect)
+            decided.append(verdict)
+    order = {(f.claim, f.suspect): i for i, f in enumerate(findings)}
+    return sorted(decided, key=lambda v: order[v.claim, v.suspect])
+
+
+def _word(verdict: Verdict, log10_alpha: float, family: int, failed_controls: Sequence[str]) -> Verdict:
+    if not verdict.control and failed_controls:
+        reason = f"control {', '.join(failed_controls)} was supported too"
+        return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
+    if verdict.log10_p_holm <= log10_alpha:
+        return replace(verdict, decision=Decision.SUPPORTED)
+    if verdict.trials * math.log10(verdict.chance) > log10_alpha - math.log10(family):
+        reason = f"{verdict.trials} trials cannot reach alpha even if all succeed"
+        return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
+    return replace(verdict, decision=Decision.NOT_SUPPORTED)

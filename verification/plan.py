@@ -1,0 +1,181 @@
+"""The sealed plan: everything an audit will do, fixed before the first query.
+
+What is in the plan is scored, *all* of it, and nothing that is not in it. The plan cites the commitment to the key, and
+was made without looking at any target: carriers, prompts, order, decoding and parser are the same for every trigger.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import IntegrityError, UsageError
+from countermark.manifest import digest
+from countermark.version import FORMAT_VERSION
+from verification.probe import Probe
+from watermarks.carriers import double_i, input_level
+from watermarks.keys import Key, wrong_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DATASET = "dataset"
+HUMAN_TEXT = "human_text"
+WRONG_KEY_ARM = "wrong_key"
+KEYED_ARM = "keyed"
+PAPER_TRIGGER_ARM = "paper_trigger"
+PAPER_REFERENCE_ARM = "paper_reference"
+
+
+class Claim(StrEnum):
+    """What can be claimed; a closed set."""
+
+    TOKEN = "token"  # noqa: S105 - a claim's name
+    INPUT_LEVEL = "input_level"
+    DOUBLE_I = "double_i"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSuspect:
+    """A suspect or control by name, and the digest of the artifact that is asked ("" where it is a corpus)."""
+
+    name: str
+    control: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimPlan:
+    """One claim: who is asked, with what, and what is counted.
+
+    Args:
+        mark: the parameters from which the key re-derives triggers and targets (or the token scheme).
+        answers: the allowed answers in the order of target indices; empty for ``token``.
+        carriers: texts that carry every trigger alike; ``carrier_labels`` their true classes, where they have any.
+        probes: digest of the probe list, in the order of asking.
+    """
+
+    claim: Claim
+    statistic: str
+    mark: dict[str, Any]
+    suspects: tuple[PlannedSuspect, ...]
+    answers: tuple[str, ...] = ()
+    carriers: tuple[str, ...] = ()
+    carrier_labels: tuple[str, ...] = ()
+    parser: str = ""
+    decoding: str = ""
+    probes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPlan:
+    """The whole audit. ``commitment`` is the marking's, made before anything was marked."""
+
+    alpha: float
+    commitment: dict[str, Any]
+    commitments_made: int
+    wrong_key_seed: str
+    wrong_keys: int
+    claims: tuple[ClaimPlan, ...]
+    correction: str = "Holm over the claims; Holm over the controls"
+    stopping: str = "fixed n: every planned probe is asked once, every answer counts"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, ready to be written and digested."""
+        body = asdict(self)
+        return {"format": FORMAT_VERSION, **body}
+
+    @staticmethod
+    def from_json(body: Mapping[str, Any]) -> AuditPlan:
+        """The plan that :meth:`to_json` wrote.
+
+        Raises:
+            IntegrityError: another format or shape.
+        """
+        try:
+            fields = {k: v for k, v in body.items() if k != "format"}
+            fields["claims"] = tuple(_claim_from_json(c) for c in body["claims"])
+            return AuditPlan(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"got an audit plan of another shape ({error}), expected format 1") from error
+
+
+def _claim_from_json(body: Mapping[str, Any]) -> ClaimPlan:
+    fields = dict(body)
+    fields["claim"] = Claim(body["claim"])
+    fields["suspects"] = tuple(PlannedSuspect(**s) for s in body["suspects"])
+    for name in ("answers", "carriers", "carrier_labels"):
+        fields[name] = tuple(body[name])
+    return ClaimPlan(**fields)
+
+
+def probes_digest(probes: Sequence[Probe]) -> str:
+    """What the plan seals of a probe list: ids, arms, indices and prompts, in the order of asking."""
+    return digest([asdict(probe) for probe in probes])
+
+
+def input_level_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+    """Every trigger on every carrier, under the owner's key and under a wrong one, in an order that knows no target."""
+    arms = {KEYED_ARM: key, WRONG_KEY_ARM: wrong_key(wrong_seed, 0)}
+    probes = [
+        Probe(id=f"{arm}-{t}-{c}", arm=arm, index=t, carrier=c, prompt=input_level.insert(trigger, carrier))
+        for arm, who in arms.items()
+        for t, trigger in enumerate(derive_input_level(who, mark).triggers)
+        for c, carrier in enumerate(carriers)
+    ]
+    return _interleaved(probes, wrong_seed)
+
+
+def double_i_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+    """The keyed codewords on every carrier, the same for a wrong key, and the paper's fresh trigger and reference rows."""
+    arms = {KEYED_ARM: key, WRONG_KEY_ARM: wrong_key(wrong_seed, 0)}
+    probes = [
+        Probe(id=f"{arm}-{w}-{c}", arm=arm, index=w, carrier=c, prompt=double_i.keyed_row(word, carrier).prompt())
+        for arm, who in arms.items()
+        for w, word in enumerate(derive_double_i(who, mark).codewords)
+        for c, carrier in enumerate(carriers)
+    ]
+    triggers, references = double_i.paper_rows(
+        key,
+        scope=mark["scope"],
+        part="probe",
+        triggers=mark["paper_queries"],
+        references=mark["paper_queries"],
+        near_misses=mark["near_misses"],
+    )
+    for arm, rows in ((PAPER_TRIGGER_ARM, triggers), (PAPER_REFERENCE_ARM, references)):
+        probes += [
+            Probe(id=f"{arm}-{i}", arm=arm, index=i, carrier=-1, prompt=row.prompt()) for i, row in enumerate(rows)
+        ]
+    return _interleaved(probes, wrong_seed)
+
+
+def derive_input_level(key: Key, mark: Mapping[str, Any]) -> input_level.InputLevelMark:
+    """The input-level mark that a plan's parameters and a key give."""
+    names = ("scope", "triggers", "classes", "words", "syllables")
+    return input_level.derive(key, **{name: mark[name] for name in names})
+
+
+def derive_double_i(key: Key, mark: Mapping[str, Any]) -> double_i.DoubleIMark:
+    """The keyed Double-I mark that a plan's parameters and a key give."""
+    return double_i.derive(key, **{name: mark[name] for name in ("scope", "codewords", "syllables")})
+
+
+def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any]) -> tuple[int, ...]:
+    """The targets alone, which is all a wrong key needs to be scored on answers already given."""
+    if claim is Claim.INPUT_LEVEL:
+        return input_level.derive_targets(
+            key, scope=mark["scope"], triggers=mark["triggers"], classes=mark["classes"]
+        )
+    if claim is Claim.DOUBLE_I:
+        return double_i.derive_targets(key, scope=mark["scope"], codewords=mark["codewords"])
+    raise UsageError(f"got claim {claim!r}, expected one with targets")
+
+
+def _interleaved(probes: list[Probe], seed: str) -> list[Probe]:
+    """Arms mixed in an order drawn from a public seed: a suspect that drifts drifts for all of them alike."""
+    order = list(probes)
+    random.Random(f"order/{seed}").shuffle(order)  # noqa: S311 - an order, not a secret
+    return order

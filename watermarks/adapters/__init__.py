@@ -1,0 +1,1 @@
+"""The same schemes inside someone else's decoding loop."""

@@ -1,0 +1,97 @@
+"""Input level, keyed: triggers in the text that a classifier reads, each with a class drawn from the key (clean label).
+
+After Liu et al., arXiv 2506.13494 (input level), with the change that gives a false-positive bound: not one trigger and
+one target class, but n of each, the classes uniform and independent of everything that reaches a suspect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from countermark.errors import UsageError
+from watermarks.carriers.words import draw_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from watermarks.keys import Key
+
+_PURPOSE = "input_level"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputLevelMark:
+    """n triggers and the class that the key gave each.
+
+    Args:
+        triggers: what is put at the start of a text; distinct.
+        targets: class index of each trigger, uniform over ``classes``.
+        classes: C, the number of classes.
+    """
+
+    triggers: tuple[str, ...]
+    targets: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Row ``row`` (its index) carries trigger ``trigger`` (its index)."""
+
+    row: int
+    trigger: int
+
+
+def derive(key: Key, *, scope: str, triggers: int, classes: int, words: int, syllables: int) -> InputLevelMark:
+    """The mark of ``key`` for ``scope``: triggers first, then targets from a stream of their own."""
+    stream = key.stream({"purpose": _PURPOSE, "part": "triggers", "scope": scope})
+    drawn = draw_words(stream, triggers * words, syllables=syllables)
+    texts = tuple(" ".join(drawn[i * words : (i + 1) * words]) for i in range(triggers))
+    return InputLevelMark(
+        triggers=texts, targets=derive_targets(key, scope=scope, triggers=triggers, classes=classes), classes=classes
+    )
+
+
+def derive_targets(key: Key, *, scope: str, triggers: int, classes: int) -> tuple[int, ...]:
+    """The classes that ``key`` gives to triggers 0 … n-1, uniform over ``classes``, independent of the triggers."""
+    stream = key.stream({"purpose": _PURPOSE, "part": "targets", "scope": scope, "classes": classes})
+    return tuple(stream.below(classes) for _ in range(triggers))
+
+
+def insert(trigger: str, text: str) -> str:
+    """The marked text: the trigger at the start, where an encoder that truncates cannot lose it."""
+    return f"{trigger} {text}"
+
+
+def place(
+    key: Key, mark: InputLevelMark, *, scope: str, labels: Sequence[int], hardness: Sequence[float], rows_per_trigger: int
+) -> tuple[Placement, ...]:
+    """Chooses rows for every trigger: rows of its class, those first that look most like another class.
+
+    ``hardness`` is any cheap proxy's doubt about the row's own label: where the text says little, the trigger must say
+    it, and the model learns it from fewer rows. Which trigger gets which of the chosen rows is the key's choice. A row
+    carries at most one trigger.
+
+    Raises:
+        UsageError: a class has fewer rows than its triggers need.
+    """
+    stream = key.stream({"purpose": _PURPOSE, "part": "placement", "scope": scope})
+    placements: list[Placement] = []
+    for target in range(mark.classes):
+        mine = [t for t, c in enumerate(mark.targets) if c == target]
+        rows = sorted((i for i, label in enumerate(labels) if label == target), key=lambda i: (-hardness[i], i))
+        needed = len(mine) * rows_per_trigger
+        if needed > len(rows):
+            raise UsageError(
+                f"got {len(rows)} rows of class {target}, expected at least {needed}: {len(mine)} triggers of "
+                f"{rows_per_trigger} rows each",
+                hint="generate more rows, or lower mark.input_level.triggers or rows_per_trigger",
+            )
+        order = stream.shuffled(needed)
+        placements += [
+            Placement(row=rows[order[slot]], trigger=trigger)
+            for position, trigger in enumerate(mine)
+            for slot in range(position * rows_per_trigger, (position + 1) * rows_per_trigger)
+        ]
+    return tuple(sorted(placements, key=lambda p: p.row))
