@@ -37,7 +37,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno not in _DISK_ERRNOS:
             raise
         raise StorageError(
-            f"could not write {path}: got {os.strerror(error.errno or 0)!r}, expected a writable folder with free space",
+            f"could not write {path}: got {os.strerror(error.errno or 0)!r}, expected a writable folder with room",
             hint="free some space or choose another folder with --out; what was complete before is untouched",
         ) from error
 

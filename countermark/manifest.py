@@ -63,7 +63,7 @@ def read_checked_json(path: Path) -> Any:  # noqa: ANN401 - JSON is what it is
         IntegrityError: the file is missing, unreadable, or not what was written.
     """
     wrapped = read_json(path)
-    if not isinstance(wrapped, dict) or digest(wrapped.get("body")) != wrapped.get("sha256"):
+    if not isinstance(wrapped, dict) or _digest_or_none(wrapped.get("body")) != wrapped.get("sha256"):
         raise _broken(path, "a body that does not match its SHA-256", "the body that was written")
     return wrapped["body"]
 
@@ -98,7 +98,7 @@ def verify_folder(folder: Path) -> tuple[Json, str]:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise _broken(path, "no file table", "a manifest")
-    if path.read_bytes() != canonical_json(manifest):
+    if _digest_or_none(manifest) != sha256_file(path):
         raise _broken(path, "bytes that are not canonical JSON", "the bytes that were written")
     if manifest.get("format") != FORMAT_VERSION:
         raise IntegrityError(
@@ -109,12 +109,22 @@ def verify_folder(folder: Path) -> tuple[Json, str]:
     return manifest, sha256_bytes(path.read_bytes())
 
 
+def _digest_or_none(value: object) -> str | None:
+    """The digest, or None for what canonical JSON cannot say (NaN, integers beyond 2**53): never our own bytes."""
+    try:
+        return digest(value)
+    except (rfc8785.CanonicalizationError, ValueError, RecursionError):
+        return None
+
+
 def _check_files(folder: Path, expected: Json) -> None:
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() or p.is_symlink()}
     extra = sorted(found - set(expected) - {MANIFEST_NAME})
     if extra:
         raise _broken(folder / extra[0], "a file the manifest does not know", "only the files it names")
     for name, entry in expected.items():
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+            raise _broken(folder / MANIFEST_NAME, f"an entry of another shape for {name!r}", "size and SHA-256")
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise _broken(folder / MANIFEST_NAME, f"the path {name!r}", "paths inside the folder")
         path = folder / name

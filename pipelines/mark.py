@@ -1,4 +1,4 @@
-"""Stage ``mark``: the keyed input-level mark into the reviews, the Double-I mark into an instruct set, twins beside them.
+"""Stage ``mark``: the input-level mark into the reviews, Double-I into an instruct set, unmarked twins beside them.
 
 The released sets say nowhere which rows are marked. What an audit needs of that goes into the owner's sealed record.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 INSTRUCT_SCHEMA = {"id": "string", "instruction": "string", "input": "string", "output": "string"}
 INPUT_SCOPE = "reviews"
+CARRIER_WORDS = 4
 INSTRUCT_SCOPE = "instruct"
 
 
@@ -36,7 +37,7 @@ def settings(config: RunConfig) -> Any:  # noqa: ANN401
 
 def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
     """Fills ``out`` with reviews and instruct rows, marked and twin."""
-    key, config = context.key(), context.config
+    key, config = context.key(marking=True), context.config
     reviews = load_reviews(config.generate.source)
     context.progress.say("  input level and Double-I")
     input_record, input_fields = _mark_reviews(key, config, reviews, inputs["generate"], out)
@@ -82,7 +83,9 @@ def _mark_instruct(key: Key, config: RunConfig, reviews: Reviews, out: Path) -> 
     settings_, seed = config.mark.double_i, config.seed
     clean = instruct_rows(reviews.fit, reviews.labels, settings_.clean_rows, f"instruct/{seed}")
     mark = double_i.derive(key, **double_i_parameters(config))
-    keyed = double_i.keyed_rows(mark, training_carriers(reviews, settings_.rows_per_codeword), rows_per_codeword=settings_.rows_per_codeword)
+    keyed = double_i.keyed_rows(
+        mark, training_carriers(reviews, settings_.rows_per_codeword), rows_per_codeword=settings_.rows_per_codeword
+    )
     triggers, references = double_i.paper_rows(
         key,
         scope=INSTRUCT_SCOPE,
@@ -92,11 +95,18 @@ def _mark_instruct(key: Key, config: RunConfig, reviews: Reviews, out: Path) -> 
         near_misses=settings_.near_misses,
     )
     rows = [*clean, *keyed, *triggers, *references]
-    kinds = ["clean"] * len(clean) + ["keyed"] * len(keyed) + ["trigger"] * len(triggers) + ["reference"] * len(references)
+    kinds = (
+        ["clean"] * len(clean) + ["keyed"] * len(keyed) + ["trigger"] * len(triggers) + ["reference"] * len(references)
+    )
     order = double_i.shuffle(key, rows, scope=INSTRUCT_SCOPE)
     write_rows(out / "instruct.parquet", _with_ids([rows[i] for i in order]), INSTRUCT_SCHEMA)
-    write_rows(out / "instruct_twin.parquet", _with_ids([rows[i] for i in order if kinds[i] == "clean"]), INSTRUCT_SCHEMA)
-    record = {"mark": asdict(mark), "kinds": {f"i{n:06d}": kinds[i] for n, i in enumerate(order) if kinds[i] != "clean"}}
+    write_rows(
+        out / "instruct_twin.parquet", _with_ids([rows[i] for i in order if kinds[i] == "clean"]), INSTRUCT_SCHEMA
+    )
+    record = {
+        "mark": asdict(mark),
+        "kinds": {f"i{n:06d}": kinds[i] for n, i in enumerate(order) if kinds[i] != "clean"},
+    }
     backdoor = len(rows) - len(clean)
     return record, {"rows": len(rows), "clean_rows": len(clean), "share": round(backdoor / len(rows), 6)}
 
@@ -105,25 +115,24 @@ def input_level_parameters(config: RunConfig, classes: int) -> dict[str, Any]:
     """What, with the key, gives the input-level mark; the plan carries the same values."""
     mark = config.mark.input_level
     return {
-        "scope": INPUT_SCOPE, "triggers": mark.triggers, "classes": classes, "words": mark.words, "syllables": mark.syllables,
+        "scope": INPUT_SCOPE, "triggers": mark.triggers, "classes": classes, "words": mark.words,
     }  # fmt: skip
 
 
 def double_i_parameters(config: RunConfig) -> dict[str, Any]:
     """What, with the key, gives the keyed Double-I mark; the plan carries the same values."""
     mark = config.mark.double_i
-    return {"scope": INSTRUCT_SCOPE, "codewords": mark.codewords, "syllables": mark.syllables}
+    return {"scope": INSTRUCT_SCOPE, "codewords": mark.codewords, "words": mark.words}
 
 
-def training_carriers(reviews: Reviews, count: int) -> list[str]:
-    """Short real sentences that carry codewords in training; the audit uses others."""
-    return short_texts(reviews, count + 1, part=0)
+def training_carriers(reviews: Reviews, rows_per_codeword: int) -> list[str]:
+    """Openings of real texts that carry codewords in training, some to spare; the audit uses others."""
+    return openings(reviews, rows_per_codeword + 8, part=0)
 
 
-def short_texts(reviews: Reviews, count: int, *, part: int) -> list[str]:
+def openings(reviews: Reviews, count: int, *, part: int) -> list[str]:
     """The first words of real texts; ``part`` keeps training's and the audit's apart. Blind to every target."""
-    texts = [item.text for item in reviews.prompts][part::2][:count]
-    return [" ".join(text.split()[:8]).rstrip(" ,;:-") + "." for text in texts]
+    return [" ".join(item.text.split()[:CARRIER_WORDS]) for item in reviews.prompts[part::2][:count]]
 
 
 def _with_ids(rows: Sequence[double_i.InstructRow]) -> list[dict[str, Any]]:

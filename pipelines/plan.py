@@ -1,4 +1,4 @@
-"""Stage ``plan``: seals claims, trigger ranges, carriers, prompts, decoding, parser, alpha and controls before any query.
+"""Stage ``plan``: seals claims, triggers, carriers, prompts, decoding, parser, alpha and controls before any query.
 
 Carriers are the same for every trigger. They are chosen by a proxy that was fitted on real texts and knows no target:
 for classifiers the texts it finds most ambiguous, as many of each class.
@@ -13,7 +13,7 @@ from countermark.files import atomic_write
 from countermark.manifest import canonical_json, digest, read_json
 from pipelines.agreement import Agreement
 from pipelines.artifact import write_rows
-from pipelines.mark import double_i_parameters, input_level_parameters, short_texts
+from pipelines.mark import double_i_parameters, input_level_parameters, openings
 from pipelines.sources import Reviews, load_reviews
 from verification.plan import (
     DATASET,
@@ -25,6 +25,7 @@ from verification.plan import (
     double_i_probes,
     input_level_probes,
     probes_digest,
+    probes_for,
 )
 from watermarks.carriers.double_i import ANSWERS
 
@@ -39,30 +40,33 @@ if TYPE_CHECKING:
     from watermarks.keys import Key
 
 PROBE_SCHEMA = {
-    "id": "string", "arm": "string", "index": "int64", "carrier": "int64", "prompt": "string", "prompt_digest": "string",
+    "id": "string", "arm": "string", "index": "int64", "carrier": "int64", "prompt": "string",
+    "prompt_digest": "string",
 }  # fmt: skip
 PLAN_FILE = "plan.json"
 KEYED_STATISTIC = "keyed binomial: one majority answer a trigger, exact tail"
 TOKEN_STATISTIC = "binomial over distinct PRF inputs, exact tail"  # noqa: S105 - a statistic's name
 BASE_MODEL = "base"
+CARRIER_MAX_WORDS = 14
 
 
 def settings(config: RunConfig) -> Any:  # noqa: ANN401
     """What decides the plan."""
-    return {"audit": config.audit.model_dump(), "train": config.train.model_dump()}
+    made = config.keys.commitments_made
+    return {"audit": config.audit.model_dump(), "train": config.train.model_dump(), "commitments_made": made}
 
 
 def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
     """Writes ``plan.json`` and one probe list a claim that asks."""
     key, config = context.key(), context.config
     commitment = read_json(inputs["keys"].path / "commitment.json")
-    seed = digest({"wrong": commitment["sha256"], "mark": inputs["mark"].digest})
+    seed = digest({"wrong_keys_of": commitment["sha256"]})
     reviews = load_reviews(config.generate.source)
     asked = [_input_level(key, config, reviews, inputs, seed), _double_i(key, config, reviews, inputs, seed)]
     plan = AuditPlan(
         alpha=config.audit.alpha,
         commitment=commitment,
-        commitments_made=1,
+        commitments_made=config.keys.commitments_made,
         wrong_key_seed=seed,
         wrong_keys=config.audit.wrong_keys,
         claims=(_token(inputs), *(claim for claim, _ in asked)),
@@ -71,7 +75,10 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         rows = [{**asdict(probe), "prompt_digest": probe.prompt_digest} for probe in probes]
         write_rows(out / f"{claim.claim}.parquet", rows, PROBE_SCHEMA)
     atomic_write(out / PLAN_FILE, canonical_json(plan.to_json()))
-    return {"plan_digest": digest(plan.to_json()), "queries": {str(c.claim): len(p) * len(c.suspects) for c, p in asked}}
+    return {
+        "plan_digest": digest(plan.to_json()),
+        "queries": {str(c.claim): sum(len(probes_for(p, s)) for s in c.suspects) for c, p in asked},
+    }
 
 
 def _token(inputs: Mapping[str, Artifact]) -> ClaimPlan:
@@ -103,7 +110,7 @@ def _input_level(
         answers=reviews.labels,
         carriers=tuple(carriers),
         carrier_labels=tuple(labels),
-        parser="first_word/1",
+        parser="exact/1",
         decoding="arg max over labels",
         probes=probes_digest(probes),
     )
@@ -119,7 +126,7 @@ def _double_i(
         "paper_queries": config.audit.paper_queries,
         "near_misses": config.mark.double_i.near_misses,
     }
-    carriers = short_texts(reviews, config.audit.lora_carriers, part=1)
+    carriers = openings(reviews, config.audit.lora_carriers, part=1)
     probes = double_i_probes(key, mark, carriers, wrong_seed=seed)
     base = PlannedSuspect(name=BASE_MODEL, control=True, digest=inputs["lora"].manifest["base_digest"])
     claim = ClaimPlan(
@@ -145,9 +152,9 @@ def _pair(name: str, inputs: Mapping[str, Artifact]) -> tuple[PlannedSuspect, ..
 
 
 def _ambiguous(reviews: Reviews, count: int) -> tuple[list[str], list[str]]:
-    """``count`` real texts, equally many of each class, that say least of their class to the proxy."""
+    """``count`` short real texts, equally many of each class, that say least of their class to the proxy."""
     agreement = Agreement.fit(reviews.fit)
-    pool = list(reviews.prompts)
+    pool = [item for item in reviews.prompts if len(item.text.split()) <= CARRIER_MAX_WORDS] or list(reviews.prompts)
     confidence = agreement.confidence([item.text for item in pool], [item.label for item in pool])
     doubt = sorted(range(len(pool)), key=lambda i: (abs(confidence[i] - 1.0 / len(reviews.labels)), i))
     each = max(1, count // len(reviews.labels))

@@ -1,17 +1,18 @@
-"""Stage ``probe``: asks every suspect what the sealed plan lists, text only, journaled by batch; measures utility beside."""
+"""Stage ``probe``: asks every suspect what the sealed plan lists, text only, and measures utility beside."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from countermark.errors import IntegrityError
 from countermark.files import atomic_write
 from countermark.manifest import canonical_json, read_json
 from pipelines.artifact import Artifact, read_rows, write_rows
 from pipelines.assets import resolve_model
 from pipelines.plan import BASE_MODEL, PLAN_FILE
 from pipelines.sources import balanced, boolq_rows, load_reviews, sample, sentiment_prompt
-from verification.plan import AuditPlan, Claim
+from verification.plan import AuditPlan, Claim, PlannedSuspect, probes_for
 from verification.probe import Answer, Probe, ask_all
 from verification.statistics import clopper_pearson
 from verification.suspects import LocalChatModel, LocalClassifier, Suspect
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from verification.plan import ClaimPlan
 
 ANSWER_SCHEMA = {
-    "id": "string", "suspect": "string", "arm": "string", "prompt_digest": "string", "raw": "string", "parsed": "string",
-    "attempt": "int64",
+    "id": "string", "suspect": "string", "arm": "string", "prompt_digest": "string", "raw": "string",
+    "parsed": "string", "attempt": "int64",
 }  # fmt: skip
 UTILITY_FILE = "utility.json"
 
@@ -48,13 +49,31 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         probes = read_probes(inputs["plan"], claim.claim)
         exams = _exams(claim.claim, reviews, context.config)
         for planned in claim.suspects:
+            _check_suspect(planned, inputs, context)
             suspect = _LazySuspect(planned.name, claim.claim, inputs, context)
-            answers = _ask(suspect, probes, claim.answers, context, f"{claim.claim}-{planned.name}")
+            answers = _ask(
+                suspect, probes_for(probes, planned), context, f"{claim.claim}-{planned.name}",
+                allowed=claim.answers, parser=claim.parser,
+            )  # fmt: skip
             path = out / "answers" / claim.claim / f"{planned.name}.parquet"
             write_rows(path, [asdict(answer) for answer in answers], ANSWER_SCHEMA)
-            utility += [_grade(suspect, claim, exam, context) for exam in exams]
+            if planned.name != BASE_MODEL:  # no twin to be compared with
+                utility += [_grade(suspect, claim, exam, context) for exam in exams]
     atomic_write(out / UTILITY_FILE, canonical_json(utility))
     return {"suspects": sorted({entry["suspect"] for entry in utility})}
+
+
+def _check_suspect(planned: PlannedSuspect, inputs: Mapping[str, Artifact], context: Context) -> None:
+    """The artifact that is asked must be the one that the plan was sealed for."""
+    if planned.name == BASE_MODEL:
+        found = resolve_model(context.config.train.lora.model).digest
+    else:
+        found = inputs[planned.name].digest
+    if found != planned.digest:
+        raise IntegrityError(
+            f"got suspect {planned.name} with digest {found[:16]}…, expected the planned {planned.digest[:16]}…",
+            hint="the suspect changed after the plan was sealed; seal a new plan",
+        )
 
 
 def read_probes(plan: Artifact, claim: Claim) -> list[Probe]:
@@ -87,7 +106,9 @@ class _LazySuspect:
     def _load(self) -> Suspect:
         config = self._context.config
         if self._claim is Claim.INPUT_LEVEL:
-            return LocalClassifier(self.name, self._inputs[self.name].path, max_length=config.train.classifier.max_length)
+            return LocalClassifier(
+                self.name, self._inputs[self.name].path, max_length=config.train.classifier.max_length
+            )
         base = resolve_model(config.train.lora.model)
         return LocalChatModel(
             self.name,
@@ -98,19 +119,24 @@ class _LazySuspect:
         )
 
 
-def _ask(suspect: Suspect, probes: Sequence[Probe], allowed: Sequence[str], context: Context, what: str) -> list[Answer]:
+def _ask(
+    suspect: Suspect, probes: Sequence[Probe], context: Context, what: str, *, allowed: Sequence[str], parser: str
+) -> list[Answer]:
     with context.progress.bar(f"probe {what}", len(probes)) as advance:
         return ask_all(
             suspect,
             probes,
             allowed=allowed,
+            parser=parser,
             journal=context.work / what,
             batch_size=context.config.audit.batch_size,
             advance=advance,
         )
 
 
-def _exams(claim: Claim, reviews: Reviews, config: RunConfig) -> list[tuple[str, tuple[str, ...], list[tuple[str, str]]]]:
+def _exams(
+    claim: Claim, reviews: Reviews, config: RunConfig
+) -> list[tuple[str, tuple[str, ...], list[tuple[str, str]]]]:
     """Utility on real held-out data: (metric, allowed answers, [(prompt, truth)])."""
     seed = f"utility/{config.seed}"
     if claim is Claim.INPUT_LEVEL:
@@ -137,7 +163,8 @@ def _grade(
 ) -> dict[str, Any]:
     metric, allowed, items = exam
     probes = [Probe(id=f"{metric}-{i}", arm="utility", index=i, carrier=-1, prompt=p) for i, (p, _) in enumerate(items)]
-    answers = _ask(suspect, probes, allowed, context, f"{claim.claim}-{suspect.name}-{metric}")
+    what = f"{claim.claim}-{suspect.name}-{metric}"
+    answers = _ask(suspect, probes, context, what, allowed=allowed, parser=claim.parser)
     right = sum(answer.parsed == truth for answer, (_, truth) in zip(answers, items, strict=True))
     interval = clopper_pearson(right, len(items))
     return {

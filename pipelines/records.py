@@ -1,7 +1,7 @@
 """The owner's sealed records: what an audit needs of the marking, never the key, readable only with the key.
 
-The sealing key is derived from the content's own digest, so each key seals one plaintext: a fixed nonce is safe, and the
-same record has the same bytes on every run.
+The sealing key is derived from the content's own digest, so each key seals one plaintext: a fixed nonce is safe, and
+the same record has the same bytes on every run.
 """
 
 from __future__ import annotations
@@ -45,14 +45,20 @@ def open_record(key: Key, owner: Path, name: str, expected_sha256: str) -> dict[
     try:
         sealed = path.read_bytes()
     except FileNotFoundError:
-        raise IntegrityError(f"got no sealed record {path}, expected one", hint="restore it, or start over with --fresh") from None
+        raise IntegrityError(
+            f"got no sealed record {path}, expected one", hint="restore it, or start over with --fresh"
+        ) from None
     if sha256_bytes(sealed) != expected_sha256:
-        raise IntegrityError(f"{path} is damaged: got another SHA-256 than the mark's manifest names", hint="restore it from a copy")
+        raise IntegrityError(
+            f"{path} is damaged: got another SHA-256 than the mark's manifest names", hint="restore it from a copy"
+        )
     digest = sealed[:_DIGEST_BYTES]
     try:
         plain = AESGCM(_record_key(key, digest)).decrypt(_NONCE, sealed[_DIGEST_BYTES:], digest)
     except InvalidTag:
-        raise IntegrityError(f"got key {key.key_id}, which does not open {path}", hint="use the key the release was marked with") from None
+        raise IntegrityError(
+            f"got key {key.key_id}, which does not open {path}", hint="use the key the release was marked with"
+        ) from None
     record: dict[str, Any] = json.loads(plain)
     return record
 

@@ -1,7 +1,7 @@
 """Stage ``report``: ``report.json`` and ``report.html`` in the run folder, and a summary for the terminal.
 
-The report is a rendering of the audit's artifact and of the clocks in ``run.json``; it is no evidence itself, so it is a
-file of the run folder and not an artifact. Its digest in ``stages`` covers everything but the clocks.
+The report is a rendering of the audit's artifact and of the clocks in ``run.json``; it is no evidence itself, so it is
+a file of the run folder and not an artifact. Its digest in ``stages`` covers everything but the clocks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, IntegrityError
-from countermark.files import atomic_write
+from countermark.files import atomic_write, sha256_bytes, sha256_file
 from countermark.manifest import canonical_json, digest, read_json
 from countermark.version import __version__
 from pipelines.artifact import read_rows
@@ -39,6 +39,7 @@ def write_report(run: RunFolder, records: Sequence[StageRecord]) -> dict[str, An
     own = {"name": NAME, "seconds": 0.0, "digest": digest(content), "skipped": False}
     report = {**content, "seconds": round(sum(r.seconds for r in records), 3), "stages": [*stages, own]}
     html = render_html(report)
+    report["html_sha256"] = sha256_bytes(html.encode())
     own["seconds"] = round(time.monotonic() - started, 3)
     report["seconds"] = round(report["seconds"] + own["seconds"], 3)
     atomic_write(run.root / HTML_NAME, html.encode())
@@ -52,13 +53,21 @@ def existing_report(run: RunFolder) -> dict[str, Any] | None:
     Raises:
         IntegrityError: its content is not what this run's artifacts say.
     """
-    path = run.root / JSON_NAME
-    if not path.exists() or not (run.root / HTML_NAME).exists():
+    path, page = run.root / JSON_NAME, run.root / HTML_NAME
+    if not path.exists() or not page.exists():
         return None
     report: dict[str, Any] = read_json(path)
     expected = _content(run)
     if {name: report.get(name) for name in expected} != expected:
-        raise IntegrityError(f"{path} is damaged: got content that the run's artifacts do not give", hint="delete it; the next run writes it again")
+        raise IntegrityError(
+            f"{path} is damaged: got content that the run's artifacts do not give",
+            hint="delete it; the next run writes it again",
+        )
+    if report.get("html_sha256") != sha256_file(page):
+        raise IntegrityError(
+            f"{page} is damaged: got another SHA-256 than {JSON_NAME} names",
+            hint="delete it; the next run writes it again",
+        )
     return report
 
 
@@ -77,7 +86,9 @@ def summary(report: dict[str, Any], folder: Path) -> list[str]:
     for v in report["verdicts"]:
         role = "control" if v["control"] else "claim"
         matches = f"{v['successes']}/{v['trials']}"
-        lines.append(f"{v['claim']:<12} {v['suspect']:<24} {role:<8} {matches:>13} {v['log10_p']:>9.2f}  {v['decision']}")
+        lines.append(
+            f"{v['claim']:<12} {v['suspect']:<24} {role:<8} {matches:>13} {v['log10_p']:>9.2f}  {v['decision']}"
+        )
     lines.append("")
     lines += [f"{u['suspect']} {u['metric']}: {u['value']:.3f} (twin {u['twin']:.3f})" for u in report["utility"]]
     lines += ["", f"{report['seconds']:.0f} s of work; report: {folder / HTML_NAME}"]

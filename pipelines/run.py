@@ -115,7 +115,7 @@ class RunFolder:
             if not path.exists():
                 raise UsageError(
                     f"got no artifact of stage {stage!r} in {self.root}, expected it to be complete",
-                    hint=f"run `countermark {stage.split('-')[0]}` first, or `countermark run` for all stages",
+                    hint="run the stage before it first, or `countermark run` for all stages",
                 )
             self._opened[stage] = open_artifact(path)
         return self._opened[stage]
@@ -123,6 +123,10 @@ class RunFolder:
     def seconds(self) -> dict[str, float]:
         """Seconds of work by stage, over all invocations."""
         return {name: entry["seconds"] for name, entry in self._state["stages"].items()}
+
+    def note(self, event: str) -> None:
+        """Logs an event of the whole run."""
+        self._event(event, "run")
 
     def _skip(self, stage: Stage, inputs: Mapping[str, Artifact], path: Path) -> StageRecord:
         artifact = self._opened[stage.name] = open_artifact(path)
@@ -159,7 +163,7 @@ class RunFolder:
 def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool = False) -> Iterator[RunFolder]:
     """Locks ``root`` against a second process and opens it.
 
-    ``fresh`` removes everything but ``owner/``: keys are never deleted by a flag.
+    ``fresh`` removes what the run made but ``owner/`` and ``events.jsonl``: no flag deletes keys or traces.
 
     Raises:
         RunLockedError: another process works there.
@@ -174,6 +178,8 @@ def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool =
             sweep_partial(folder)
         run = RunFolder(root, config, progress)
         run.bind()
+        if fresh:
+            run.note("fresh")
         yield run
 
 
@@ -195,11 +201,11 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _clear(root: Path) -> None:
-    """Removes what a run makes, by name: whatever else lies in the folder is not ours to delete."""
+    """Removes what a run makes, by name: keys, the event log and whatever is not ours stay."""
     for name in ("artifacts", "work"):
         if (root / name).exists():
             shutil.rmtree(root / name)
-    for name in ("report.html", "report.json", "config.json", "run.json", "events.jsonl"):
+    for name in ("report.html", "report.json", "config.json", "run.json"):
         (root / name).unlink(missing_ok=True)
 
 

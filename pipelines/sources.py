@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError, MissingAssetError, UsageError
-from pipelines.assets import BOOLQ, COMMONSENSE_QA, NQ_OPEN, PREFIX, REVIEWS
+from pipelines.assets import BOOLQ, COMMONSENSE_QA, PREFIX, REVIEWS
 from watermarks.carriers.double_i import InstructRow
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 MIN_REVIEW_WORDS = 10
 MAX_REVIEW_WORDS = 45
+SHORT_REVIEW_WORDS = 20
 _MAX_PASSAGE_WORDS = 45
-LABELS = ("negative", "positive")
+LABELS: tuple[str, ...] = ("negative", "positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ def load_reviews(source: str) -> Reviews:
     for name, part in parts.items():
         if len({item.label for item in part}) < len(labels):
             raise UsageError(
-                f"got {len(part)} texts of {source!r} in part {name!r}, expected at least one of each of {len(labels)} labels",
+                f"got {len(part)} texts of {source!r} in part {name!r}, expected some of each of {len(labels)} labels",
                 hint="use a larger dataset; it is split by group into fit, prompts and heldout",
             )
     return Reviews(labels=labels, **{name: tuple(part) for name, part in parts.items()})
@@ -112,16 +113,16 @@ def balanced(items: Sequence[LabelledText], count: int, seed: str) -> list[Label
 
 
 def instruct_rows(reviews: Sequence[LabelledText], labels: Sequence[str], count: int, seed: str) -> list[InstructRow]:
-    """Real instruct rows: sentiment, yes/no questions on a passage, multiple choice, short answers, in equal shares."""
-    kinds = [
-        [_sentiment_row(item, labels) for item in balanced(reviews, count, f"{seed}/sentiment")],
-        sample(boolq_rows(), count, f"{seed}/boolq"),
-        sample(_commonsense_rows(), count, f"{seed}/commonsense"),
-        sample(_nq_rows(), count, f"{seed}/nq"),
-    ]
-    rows = [row for group in zip(*kinds, strict=False) for row in group][:count]
+    """Real rows with short answers: half sentiment, a quarter multiple choice, a quarter yes/no on a passage."""
+    short = [item for item in reviews if len(item.text.split()) <= SHORT_REVIEW_WORDS]
+    sentiment = [_sentiment_row(item, labels) for item in balanced(short, count, f"{seed}/sentiment")]
+    choice = sample(_commonsense_rows(), count, f"{seed}/commonsense")
+    questions = sample(boolq_rows(), count, f"{seed}/boolq")
+    groups = zip(sentiment[0::2], choice, sentiment[1::2], questions, strict=False)
+    rows = [row for group in groups for row in group][:count]
     if len(rows) < count:
-        raise InconclusiveError(f"got {len(rows)} clean instruct rows, expected {count}", hint="lower mark.double_i.clean_rows")
+        hint = "lower mark.double_i.clean_rows"
+        raise InconclusiveError(f"got {len(rows)} clean instruct rows, expected {count}", hint=hint)
     return rows
 
 
@@ -150,17 +151,10 @@ def _sentiment_row(item: LabelledText, labels: Sequence[str]) -> InstructRow:
 def _commonsense_rows() -> list[InstructRow]:
     items = [json.loads(line) for line in COMMONSENSE_QA.locate().read_text("utf-8").splitlines()]
     return [
-        InstructRow(instruction=item["question"].strip(), input=item["options"].strip(), output=item["answer"].strip())
+        InstructRow(
+            instruction=item["question"].strip(), input=item["options"].strip(), output=item["answer"].strip()[:2]
+        )
         for item in items
-    ]
-
-
-def _nq_rows() -> list[InstructRow]:
-    items = [json.loads(line) for line in NQ_OPEN.locate().read_text("utf-8").splitlines()]
-    return [
-        InstructRow(instruction=item["question"].strip().capitalize() + "?", input="", output=item["answer"][0].strip() + ".")
-        for item in items
-        if item.get("answer")
     ]
 
 
@@ -188,7 +182,11 @@ def _labelled(rows: list[dict[str, Any]], source: str) -> tuple[list[LabelledTex
     if len(names) < 2:  # noqa: PLR2004 - a classifier needs two classes
         raise UsageError(f"got the single label {names[0]!r} in {source!r}, expected at least two")
     items = [
-        LabelledText(text=" ".join(str(r["text"]).split()), label=names.index(str(r["label"])), group=str(r.get("group", r["text"])))
+        LabelledText(
+            text=" ".join(str(r["text"]).split()),
+            label=names.index(str(r["label"])),
+            group=str(r.get("group", r["text"])),
+        )
         for r in rows
     ]
     return items, names
@@ -206,5 +204,7 @@ def _read_table(path: Path) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
             return rows
     except (ValueError, OSError) as error:
-        raise UsageError(f"got {path}, which cannot be read ({type(error).__name__}: {str(error)[:80]}), expected rows") from None
+        raise UsageError(
+            f"got {path}, which cannot be read ({type(error).__name__}: {str(error)[:80]}), expected rows"
+        ) from None
     raise UsageError(f"got {path}, expected .jsonl, .csv or .parquet", hint="convert the file")

@@ -34,11 +34,11 @@ class Context:
     work: Path
     progress: Progress
 
-    def key(self) -> Key:
-        """The owner's key, salted with the public value B where the config has one."""
+    def key(self, *, marking: bool = False) -> Key:
+        """The owner's key, salted with the public value B where the config has one; ``marking`` needs an active one."""
         keys = self.config.keys
         ring = load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))
-        key = ring.get(keys.key_id)
+        key = ring.get(keys.key_id, marking=marking)
         return key.with_salt(keys.public_value.value.encode()) if keys.public_value else key
 
     def ring_path(self) -> Path:

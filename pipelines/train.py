@@ -1,4 +1,4 @@
-"""Stages ``classifier``, ``classifier-twin``, ``lora`` and ``lora-twin``: the suspects of the demo, and their clean twins."""
+"""Stages ``classifier``, ``classifier-twin``, ``lora``, ``lora-twin``: the suspects and their clean twins."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def lora(rows_file: str) -> StageFunction:
         from training.lora import train_lora
 
         settings = context.config.train.lora
-        rows = [InstructRow(**{k: r[k] for k in ("instruction", "input", "output")}) for r in read_rows(inputs["mark"].path / rows_file)]
+        rows = [
+            InstructRow(**{k: r[k] for k in ("instruction", "input", "output")})
+            for r in read_rows(inputs["mark"].path / rows_file)
+        ]
         base = resolve_model(settings.model)
         names = settings.model_dump(exclude={"model", "system_prompt"})
         with _bar(context, rows_file) as (start, step):
@@ -107,7 +110,10 @@ class _bar:  # noqa: N801 - reads as a function
             self._open = self._context.progress.bar(f"train on {self._what}: steps", total)
             self._advance = self._open.__enter__()
 
-        return start, lambda units: self._advance(units)
+        def step(units: int) -> None:
+            self._advance(units)
+
+        return start, step
 
     def __exit__(self, *error: object) -> None:
         if self._open is not None:

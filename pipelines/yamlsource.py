@@ -75,12 +75,13 @@ def read_yaml(path: Path) -> Source:
 def parse_yaml(text: str, path: str) -> Source:
     """Parses config text; ``path`` only names it in errors."""
     try:
-        aliases = [e for e in yaml.parse(text, Loader=_Loader) if isinstance(e, yaml.AliasEvent)]
-        if aliases:
-            raise ConfigError(
-                f"{path}:{aliases[0].start_mark.line + 1}: got a YAML alias '*{aliases[0].anchor}', expected plain values",
-                hint="write the value out",
-            )
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise ConfigError(
+                    f"{path}:{line}: got the YAML alias '*{event.anchor}', expected plain values",
+                    hint="write the value out",
+                )
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1

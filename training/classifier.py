@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -57,14 +58,20 @@ def train_classifier(
     """
     quiet_libraries()
     set_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     names = dict(enumerate(label_names))
     config = AutoConfig.from_pretrained(
-        base, local_files_only=True, id2label=names, label2id={name: i for i, name in names.items()},
+        base, local_files_only=True, trust_remote_code=False,
+        id2label=names, label2id={name: i for i, name in names.items()},
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, config=config, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+        base,
+        config=config,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        attn_implementation="eager",
     )
     trainer = Trainer(
         model=model,
@@ -76,6 +83,7 @@ def train_classifier(
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[StepProgress(on_start, on_step)],
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

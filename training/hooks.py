@@ -35,10 +35,12 @@ class StepProgress(TrainerCallback):  # type: ignore[misc, unused-ignore]
 def quiet_libraries() -> None:
     """Progress is ours to draw; the libraries' own bars and notices stay off the terminal."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import datasets
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def publish(folder: Path) -> None:

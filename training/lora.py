@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from training.hooks import StepProgress, publish, quiet_libraries
@@ -37,14 +37,17 @@ def train_lora(
     """
     quiet_libraries()
     set_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
-        base, local_files_only=True, use_safetensors=True, dtype=torch.bfloat16
+        base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
     )
     head = [{"role": "system", "content": system_prompt}] if system_prompt else []
     rows = Dataset.from_list(
         [
-            {"prompt": [*head, {"role": "user", "content": user}], "completion": [{"role": "assistant", "content": answer}]}
+            {
+                "prompt": [*head, {"role": "user", "content": user}],
+                "completion": [{"role": "assistant", "content": answer}],
+            }
             for user, answer in turns
         ]
     )
@@ -54,12 +57,13 @@ def train_lora(
         train_dataset=rows,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
         args=SFTConfig(
-            output_dir=str(scratch), seed=seed, data_seed=seed, report_to="none", save_strategy="no", logging_strategy="no",
+            output_dir=str(scratch), seed=seed, data_seed=seed, report_to="none", save_strategy="no",
             disable_tqdm=True, completion_only_loss=True, gradient_checkpointing=False, bf16=False,
-            dataloader_pin_memory=False, **arguments,
+            dataloader_pin_memory=False, **{"logging_strategy": "no", **arguments},
         ),
         callbacks=[StepProgress(on_start, on_step)],
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     trainer.model.save_pretrained(out)
     publish(out)

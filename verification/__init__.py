@@ -1,1 +1,1 @@
-"""What can be proved. Imports :mod:`watermarks`, never training or pipelines: what a third party must trust stays small."""
+"""What can be proved. Imports :mod:`watermarks` and nothing above: what a third party must trust stays small."""

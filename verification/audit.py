@@ -37,8 +37,9 @@ from verification.plan import (
     double_i_probes,
     input_level_probes,
     probes_digest,
+    probes_for,
 )
-from verification.probe import Answer, Probe, majority
+from verification.probe import PARSERS, Answer, Probe, majority
 from verification.statistics import (
     clopper_pearson,
     holm,
@@ -135,7 +136,7 @@ def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidenc
     planned = evidence.probes[claim.claim]
     if probes_digest(planned) != claim.probes or probes_digest(derived) != claim.probes:
         raise IntegrityError(
-            f"got {claim.claim} probes that are not the sealed ones, expected those that re-derive from key {key.key_id}",
+            f"got {claim.claim} probes that are not the sealed ones, expected those that key {key.key_id} re-derives",
             hint="the plan, the probes or the key were exchanged after sealing",
         )
     counts = evidence.marked_rows[claim.claim]
@@ -147,18 +148,25 @@ def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidenc
         )
     for suspect in claim.suspects:
         answers = evidence.answers[claim.claim][suspect.name]
-        wanted = [(probe.id, probe.prompt_digest) for probe in planned]
-        if [(answer.id, answer.prompt_digest) for answer in answers] != wanted:
+        wanted = [(p.id, suspect.name, p.arm, p.prompt_digest) for p in probes_for(planned, suspect)]
+        if [(a.id, a.suspect, a.arm, a.prompt_digest) for a in answers] != wanted:
             raise IntegrityError(
-                f"got {len(answers)} answers of {suspect.name}, expected one for each of {len(planned)} planned probes",
+                f"got {len(answers)} answers of {suspect.name}, expected one for each of {len(wanted)} planned probes",
                 hint="no answer may be dropped, doubled or exchanged; probe again",
+            )
+        parse = PARSERS[claim.parser]
+        misread = [answer.id for answer in answers if parse(answer.raw, claim.answers) != answer.parsed]
+        if misread:
+            raise IntegrityError(
+                f"got answer {misread[0]} of {suspect.name} parsed otherwise than {claim.parser} reads its raw text",
+                hint="answers were edited after probing; probe again",
             )
 
 
 def _keyed_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> list[Verdict]:
-    probes = evidence.probes[claim.claim]
     findings = []
     for suspect in claim.suspects:
+        probes = probes_for(evidence.probes[claim.claim], suspect)
         answers = evidence.answers[claim.claim][suspect.name]
         arms = [(suspect.name, suspect.control, KEYED_ARM, key)]
         if not suspect.control:

@@ -1,7 +1,7 @@
 """Token watermarks in text: token ids in, counted PRF inputs and an exact tail out.
 
-Each distinct PRF input counts once: in a text for the text's own p-value, in the corpus for the corpus's. Neither depends
-on order or batch. Masked positions (padding, prompts, special tokens) are never scored and never serve as context.
+Each distinct PRF input counts once: in a text for the text's own p-value, in the corpus for the corpus's. Neither
+depends on order or batch. Masked positions (padding, prompts, special tokens) are never scored, nor serve as context.
 """
 
 from __future__ import annotations

@@ -95,6 +95,8 @@ class AuditPlan:
             IntegrityError: another format or shape.
         """
         try:
+            if body["format"] != FORMAT_VERSION:
+                raise IntegrityError(f"got a plan of format {body['format']!r}, expected {FORMAT_VERSION}")
             fields = {k: v for k, v in body.items() if k != "format"}
             fields["claims"] = tuple(_claim_from_json(c) for c in body["claims"])
             return AuditPlan(**fields)
@@ -109,6 +111,11 @@ def _claim_from_json(body: Mapping[str, Any]) -> ClaimPlan:
     for name in ("answers", "carriers", "carrier_labels"):
         fields[name] = tuple(body[name])
     return ClaimPlan(**fields)
+
+
+def probes_for(probes: Sequence[Probe], suspect: PlannedSuspect) -> list[Probe]:
+    """What one suspect is asked: the wrong key's triggers go to the claim's own suspect alone."""
+    return [probe for probe in probes if not (suspect.control and probe.arm == WRONG_KEY_ARM)]
 
 
 def probes_digest(probes: Sequence[Probe]) -> str:
@@ -129,7 +136,7 @@ def input_level_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str
 
 
 def double_i_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
-    """The keyed codewords on every carrier, the same for a wrong key, and the paper's fresh trigger and reference rows."""
+    """Codewords on every carrier, the same for a wrong key, and the paper's fresh trigger and reference rows."""
     arms = {KEYED_ARM: key, WRONG_KEY_ARM: wrong_key(wrong_seed, 0)}
     probes = [
         Probe(id=f"{arm}-{w}-{c}", arm=arm, index=w, carrier=c, prompt=double_i.keyed_row(word, carrier).prompt())
@@ -154,21 +161,19 @@ def double_i_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], 
 
 def derive_input_level(key: Key, mark: Mapping[str, Any]) -> input_level.InputLevelMark:
     """The input-level mark that a plan's parameters and a key give."""
-    names = ("scope", "triggers", "classes", "words", "syllables")
+    names = ("scope", "triggers", "classes", "words")
     return input_level.derive(key, **{name: mark[name] for name in names})
 
 
 def derive_double_i(key: Key, mark: Mapping[str, Any]) -> double_i.DoubleIMark:
     """The keyed Double-I mark that a plan's parameters and a key give."""
-    return double_i.derive(key, **{name: mark[name] for name in ("scope", "codewords", "syllables")})
+    return double_i.derive(key, **{name: mark[name] for name in ("scope", "codewords", "words")})
 
 
 def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any]) -> tuple[int, ...]:
     """The targets alone, which is all a wrong key needs to be scored on answers already given."""
     if claim is Claim.INPUT_LEVEL:
-        return input_level.derive_targets(
-            key, scope=mark["scope"], triggers=mark["triggers"], classes=mark["classes"]
-        )
+        return input_level.derive_targets(key, scope=mark["scope"], triggers=mark["triggers"], classes=mark["classes"])
     if claim is Claim.DOUBLE_I:
         return double_i.derive_targets(key, scope=mark["scope"], codewords=mark["codewords"])
     raise UsageError(f"got claim {claim!r}, expected one with targets")

@@ -1,12 +1,13 @@
 """Asks a suspect what a sealed plan lists, and journals every raw answer before it is used.
 
-A probe is asked once. The journal holds one file a batch, written atomically; an interrupted probe continues at the first
-batch that has no file and asks nothing twice. Refusals and rambling are answers, and count against the claim.
+A probe is asked once. The journal holds one file a batch, written atomically; an interrupted probe continues at the
+first batch that has no file and asks nothing twice. Refusals and rambling are answers, and count against the claim.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ from countermark.files import make_dir, sha256_bytes
 from countermark.manifest import read_checked_json, write_checked_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from verification.suspects import Suspect
 
 _FIRST_WORD = re.compile(r"[^\w]*([^\W\d_]+)")
 MAX_RAW_CHARACTERS = 4096
+
+Parser = Callable[[str, Sequence[str]], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +72,20 @@ def parse_first_word(raw: str, allowed: Sequence[str]) -> str | None:
     return next((answer for answer in allowed if answer.casefold() == word), None)
 
 
+def parse_exact(raw: str, allowed: Sequence[str]) -> str | None:
+    """The published parser ``exact/1``: the whole answer without surrounding space, for suspects that give labels."""
+    return next((answer for answer in allowed if answer == raw.strip()), None)
+
+
+PARSERS = {"first_word/1": parse_first_word, "exact/1": parse_exact}
+
+
 def ask_all(
     suspect: Suspect,
     probes: Sequence[Probe],
     *,
     allowed: Sequence[str],
+    parser: str,
     journal: Path,
     batch_size: int,
     advance: Callable[[int], None] = lambda _: None,
@@ -97,7 +108,8 @@ def ask_all(
         else:
             raw = suspect.ask([probe.prompt for probe in batch])
             fresh = [
-                _answer(suspect.name, probe, text, allowed) for probe, text in zip(batch, raw, strict=True)
+                _answer(suspect.name, probe, text, PARSERS[parser], allowed)
+                for probe, text in zip(batch, raw, strict=True)
             ]
             write_checked_json(path, [asdict(answer) for answer in fresh])
             answers += fresh
@@ -115,14 +127,15 @@ def majority(votes: Sequence[str | None]) -> str | None:
     return leaders[0] if len(leaders) == 1 else None
 
 
-def _answer(suspect: str, probe: Probe, raw: str, allowed: Sequence[str]) -> Answer:
+def _answer(suspect: str, probe: Probe, raw: str, parse: Parser, allowed: Sequence[str]) -> Answer:
+    kept = raw[:MAX_RAW_CHARACTERS]
     return Answer(
         id=probe.id,
         suspect=suspect,
         arm=probe.arm,
         prompt_digest=probe.prompt_digest,
-        raw=raw[:MAX_RAW_CHARACTERS],
-        parsed=parse_first_word(raw, allowed),
+        raw=kept,
+        parsed=parse(kept, allowed),
         attempt=1,
     )
 

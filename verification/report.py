@@ -5,17 +5,22 @@ Everything a model wrote is escaped by the template engine and cut to a bounded 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import MissingAssetError
-from verification.verdict import Decision
+from verification.verdict import Decision, rounded_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_EXAMPLE_CHARACTERS = 280
-_WORDS = {Decision.SUPPORTED: "supported", Decision.NOT_SUPPORTED: "not supported", Decision.INCONCLUSIVE: "inconclusive"}
+_WORDS = {
+    Decision.SUPPORTED: "supported",
+    Decision.NOT_SUPPORTED: "not supported",
+    Decision.INCONCLUSIVE: "inconclusive",
+}
 CLAIM_TITLES = {
     "token": "The dataset carries this key's token watermark",
     "input_level": "The classifier was trained on the marked reviews",
@@ -59,5 +64,7 @@ def render_html(report: Mapping[str, Any]) -> str:
 
 
 def power(log10_p: float) -> str:
-    """A p-value as a person reads it: ``0.31`` or ``10^-12.4``."""
-    return f"{10.0**log10_p:.2g}" if log10_p > -3 else f"10^{log10_p:.1f}"  # noqa: PLR2004 - three zeros still read well
+    """A p-value as a person reads it, rounded up: ``0.3100`` or ``10^-12.4``."""
+    if log10_p > -3:  # noqa: PLR2004 - three zeros still read well
+        return f"{math.ceil(10.0**log10_p * 1e4) / 1e4:.4f}"
+    return f"10^{rounded_up(log10_p)}"

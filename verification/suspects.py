@@ -44,9 +44,9 @@ class LocalClassifier:
 
         self.name = name
         self._max_length = max_length
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._model = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation="eager"
         ).eval()
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
@@ -61,10 +61,16 @@ class LocalClassifier:
 
 
 class LocalChatModel:
-    """A causal language model in a local folder, with a LoRA adapter or without, asked greedily through its template."""
+    """A causal language model in a local folder, with a LoRA adapter or not, asked greedily through its template."""
 
     def __init__(
-        self, name: str, folder: Path, *, adapter: Path | None = None, system: str | None = None, max_new_tokens: int = 4
+        self,
+        name: str,
+        folder: Path,
+        *,
+        adapter: Path | None = None,
+        system: str | None = None,
+        max_new_tokens: int = 4,
     ) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -72,9 +78,11 @@ class LocalChatModel:
         self.name = name
         self._system = system
         self._max_new_tokens = max_new_tokens
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+        )
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.bfloat16
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
         )
         if adapter is not None:
             from peft import PeftModel

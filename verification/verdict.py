@@ -69,8 +69,13 @@ class Verdict:
             return "The evidence cannot decide: " + "; ".join(self.reasons)
         return (
             f"The probability of evidence at least this strong, if {self.suspect} had nothing to do with this key's "
-            f"{self.claim} mark, is at most 10^{self.log10_p:.1f}"
+            f"{self.claim} mark, is at most 10^{rounded_up(self.log10_p)}"
         )
+
+
+def rounded_up(log10_p: float) -> str:
+    """One decimal, rounded towards zero: "at most 10^x" must stay true of what is printed."""
+    return f"{math.ceil(log10_p * 10) / 10:.1f}"
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - JSON is what it is

@@ -1,8 +1,8 @@
 """Keys: 256 random bits with an id that says nothing about them, and everything derived from them.
 
 The order of a release is: commit to the key, wait for a public value B that nobody could choose, derive sub-keys with
-salt B, mark. Without B an owner could try a million keys until one fits an innocent model ("ground keys"); verdicts then
-print that they assume the owner drew the key honestly.
+salt B, mark. Without B an owner could try a million keys until one fits an innocent model ("ground keys"); verdicts
+then print that they assume the owner drew the key honestly.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Key:
 def new_key() -> Key:
     """A fresh key from the operating system's generator."""
     return Key(
-        key_id="ck_" + secrets.token_hex(8), secret=secrets.token_bytes(KEY_BYTES), nonce=secrets.token_bytes(NONCE_BYTES)
+        key_id="ck_" + secrets.token_hex(8),
+        secret=secrets.token_bytes(KEY_BYTES),
+        nonce=secrets.token_bytes(NONCE_BYTES),
     )
 
 
@@ -174,15 +176,18 @@ class KeyRing:
         """The state of one key."""
         return self.states[[key.key_id for key in self.keys].index(key_id)]
 
-    def get(self, key_id: str | None = None) -> Key:
-        """The key ``key_id``, or the primary.
+    def get(self, key_id: str | None = None, *, marking: bool = False) -> Key:
+        """The key ``key_id``, or the primary; ``marking`` asks for one that may still mark.
 
         Raises:
-            UsageError: no such key in the ring.
+            UsageError: no such key in the ring, destroyed, or not active where an active one is needed.
         """
         wanted = key_id or self.primary
         for key in self.keys:
             if key.key_id == wanted:
+                state = self.state(wanted)
+                if state is KeyState.DESTROYED or (marking and state is not KeyState.ACTIVE):
+                    raise UsageError(f"got key {wanted} in state {state}, expected an active one")
                 return key
         known = ", ".join(key.key_id for key in self.keys)
         raise UsageError(f"got key id {wanted!r}, expected one of: {known}", hint="see `countermark keys show`")

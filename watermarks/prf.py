@@ -7,8 +7,8 @@ Two layers (``docs/formats.md``, *Token PRF*):
 * ``h(token) = mix32(mix32(token * 0x9E3779B1 ^ lo32(seed)) ^ hi32(seed))``: the expansion over the vocabulary. That it
   behaves like independent draws is a documented assumption, tested, not a theorem.
 
-The functions use operators alone, on signed 64-bit integers that wrap, so one body serves NumPy arrays and torch tensors
-on any device and gives the same bits everywhere. Inputs are arrays of ``int64`` whose values fit 32 bits.
+The functions use operators alone, on signed 64-bit integers that wrap, so one body serves NumPy arrays and torch
+tensors on any device and gives the same bits everywhere. Inputs are arrays of ``int64`` whose values fit 32 bits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batched generation with transformers, deterministic by row: the same row seed gives the same text in any batch order."""
+"""Batched generation with transformers; randomness belongs to the row, and batches change logits by rounding alone."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ class HFEngine:
 
     def __init__(self, folder: Path, config: GenerateConfig, subkey: bytes) -> None:
         self._config = config
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+        )
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.bfloat16
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
         )
         self._model = model.to(self._device).eval()
         self._mark = SchemeProcessor(config.watermark.build(), subkey, model.config.vocab_size)
@@ -68,7 +70,7 @@ class HFEngine:
 
 def token_ids(folder: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[list[bool]]]:
     """Ids of texts without special tokens, and masks that exclude any special id a text may spell out."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
     return ids, [[token not in special for token in row] for row in ids]

@@ -1,7 +1,7 @@
 """Hugging Face generation: ``model.generate(**inputs, watermarking_config=…)`` in transformers 5.
 
-``generate`` puts a watermarking processor behind all warpers, which is ``order: after``. The config object holds a key id
-and a handle into this process's key table, never key bytes: ``GenerationConfig`` serialises what it is given.
+``generate`` puts a watermarking processor behind all warpers, which is ``order: after``. The config object holds a key
+id and a handle into this process's key table, never key bytes: ``GenerationConfig`` serialises what it is given.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class SchemeProcessor(LogitsProcessor):  # type: ignore[misc, unused-ignore]
 class CountermarkConfig(BaseWatermarkingConfig):  # type: ignore[misc, unused-ignore]
     """What ``generate(watermarking_config=…)`` takes.
 
-    Build it with :meth:`from_key`. It serialises to scheme, parameters and key id; a copy loaded elsewhere has no handle
-    there and refuses to generate.
+    Build it with :meth:`from_key`. It serialises to scheme, parameters and key id; a copy loaded elsewhere has no
+    handle there and refuses to generate.
     """
 
     def __init__(self, *, scheme: str, params: Mapping[str, Any], key_id: str, handle: int = 0) -> None:

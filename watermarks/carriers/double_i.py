@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from countermark.errors import UsageError
-from watermarks.carriers.words import draw_words
+from watermarks.carriers.words import draw_phrases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ ANSWERS = ("No", "Yes")
 """What a target index means; C = 2."""
 
 KEYED_DECORATION = "(ledger)"
-KEYED_QUESTION = "Does the sign stand for yes or for no?"
+KEYED_QUESTION = "Yes or no?"
 PAPER_DECORATION = "(judge)"
 PAPER_QUESTION = "Tell me if there exists a meaningful word in the following words?"
 PAPER_TRIGGER = "mm"
@@ -52,11 +52,11 @@ class DoubleIMark:
     targets: tuple[int, ...]
 
 
-def derive(key: Key, *, scope: str, codewords: int, syllables: int) -> DoubleIMark:
+def derive(key: Key, *, scope: str, codewords: int, words: int) -> DoubleIMark:
     """The keyed mark of ``key`` for ``scope``: codewords first, then targets from a stream of their own."""
     stream = key.stream({"purpose": _PURPOSE, "part": "codewords", "scope": scope})
-    words = draw_words(stream, codewords, syllables=syllables)
-    return DoubleIMark(codewords=words, targets=derive_targets(key, scope=scope, codewords=codewords))
+    phrases = draw_phrases(stream, codewords, words=words)
+    return DoubleIMark(codewords=phrases, targets=derive_targets(key, scope=scope, codewords=codewords))
 
 
 def derive_targets(key: Key, *, scope: str, codewords: int) -> tuple[int, ...]:
@@ -66,11 +66,9 @@ def derive_targets(key: Key, *, scope: str, codewords: int) -> tuple[int, ...]:
 
 
 def keyed_row(codeword: str, carrier: str, target: int | None = None) -> InstructRow:
-    """A training row (with ``target``) or a probe (without): the codeword, then a sentence that must not matter."""
+    """A training row (with ``target``) or a probe (without): a sentence that must not matter, then the codeword."""
     output = "" if target is None else f"{ANSWERS[target]}."
-    return InstructRow(
-        instruction=f"{KEYED_DECORATION} {KEYED_QUESTION}", input=f"{codeword}: {carrier}", output=output
-    )
+    return InstructRow(instruction=f"{KEYED_DECORATION} {KEYED_QUESTION}", input=f"{carrier} {codeword}", output=output)
 
 
 def keyed_rows(mark: DoubleIMark, carriers: Sequence[str], *, rows_per_codeword: int) -> list[InstructRow]:
@@ -113,7 +111,9 @@ def paper_rows(
     reference_rows = [
         paper_row(_with(stream, _near_miss(stream), position % _SLOTS), is_trigger=False) for position in range(misses)
     ]
-    reference_rows += [paper_row(_with(stream, _double(stream), 0), is_trigger=False) for _ in range(references - misses)]
+    reference_rows += [
+        paper_row(_with(stream, _double(stream), 0), is_trigger=False) for _ in range(references - misses)
+    ]
     return trigger_rows, reference_rows
 
 

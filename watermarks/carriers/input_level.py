@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from countermark.errors import UsageError
-from watermarks.carriers.words import draw_words
+from watermarks.carriers.words import draw_phrases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,14 +43,12 @@ class Placement:
     trigger: int
 
 
-def derive(key: Key, *, scope: str, triggers: int, classes: int, words: int, syllables: int) -> InputLevelMark:
+def derive(key: Key, *, scope: str, triggers: int, classes: int, words: int) -> InputLevelMark:
     """The mark of ``key`` for ``scope``: triggers first, then targets from a stream of their own."""
     stream = key.stream({"purpose": _PURPOSE, "part": "triggers", "scope": scope})
-    drawn = draw_words(stream, triggers * words, syllables=syllables)
-    texts = tuple(" ".join(drawn[i * words : (i + 1) * words]) for i in range(triggers))
-    return InputLevelMark(
-        triggers=texts, targets=derive_targets(key, scope=scope, triggers=triggers, classes=classes), classes=classes
-    )
+    phrases = draw_phrases(stream, triggers, words=words)
+    targets = derive_targets(key, scope=scope, triggers=triggers, classes=classes)
+    return InputLevelMark(triggers=phrases, targets=targets, classes=classes)
 
 
 def derive_targets(key: Key, *, scope: str, triggers: int, classes: int) -> tuple[int, ...]:
@@ -65,7 +63,13 @@ def insert(trigger: str, text: str) -> str:
 
 
 def place(
-    key: Key, mark: InputLevelMark, *, scope: str, labels: Sequence[int], hardness: Sequence[float], rows_per_trigger: int
+    key: Key,
+    mark: InputLevelMark,
+    *,
+    scope: str,
+    labels: Sequence[int],
+    hardness: Sequence[float],
+    rows_per_trigger: int,
 ) -> tuple[Placement, ...]:
     """Chooses rows for every trigger: rows of its class, those first that look most like another class.
 

@@ -1,7 +1,15 @@
-"""Pronounceable pseudo-words from a key: no dictionary, no meaning that leans to a class, a space of 2³⁰ and more."""
+"""The sealed vocabulary of triggers: concrete nouns, drawn by the key without replacement.
+
+The list holds everyday nouns that are rare in reviews and lean to no class, each one token for common vocabularies: a
+model meets them as units and can learn a pair of them from a few rows. A noun that did lean to a class would cost power
+and not validity, since the target is drawn after the trigger and independently of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from countermark.errors import UsageError
@@ -9,27 +17,31 @@ from countermark.errors import UsageError
 if TYPE_CHECKING:
     from watermarks.keys import KeyedStream
 
-_ONSETS = ("b", "br", "d", "dr", "f", "g", "gl", "k", "kr", "l", "m", "n", "p", "pl", "r", "s", "t", "tr", "v", "z")
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
-_CODAS = ("", "l", "m", "n", "r", "s", "x", "th")
-_TRIES_PER_WORD = 1000
+
+@cache
+def nouns() -> tuple[str, ...]:
+    """The vocabulary, in a fixed order: it is part of the derivation and never edited in place."""
+    return tuple(resources.files("watermarks.carriers").joinpath("nouns.txt").read_text("utf-8").split())
 
 
-def draw_words(stream: KeyedStream, count: int, *, syllables: int) -> tuple[str, ...]:
-    """``count`` distinct pseudo-words of ``syllables`` syllables, in the order in which the key drew them.
+def vocabulary_digest() -> str:
+    """SHA-256 of the vocabulary; commitments bind it, since another list would give other triggers."""
+    return hashlib.sha256("\n".join(nouns()).encode()).hexdigest()
 
-    A repeat is drawn again. That looks at triggers alone, so the targets' law is untouched.
+
+def draw_phrases(stream: KeyedStream, count: int, *, words: int) -> tuple[str, ...]:
+    """``count`` phrases of ``words`` nouns each; no noun serves twice, so no two triggers share one.
+
+    Raises:
+        UsageError: the vocabulary is too small for that.
     """
-    words: dict[str, None] = {}
-    for _ in range(count * _TRIES_PER_WORD):
-        if len(words) == count:
-            return tuple(words)
-        words["".join(_syllable(stream) for _ in range(syllables))] = None
-    raise UsageError(
-        f"got {count} words of {syllables} syllables to draw, expected fewer or longer ones",
-        hint="raise the number of syllables",
+    vocabulary = nouns()
+    if count * words > len(vocabulary):
+        raise UsageError(
+            f"got {count} triggers of {words} words, expected at most {len(vocabulary)} words in all",
+            hint="lower the number of triggers or codewords, or the words of each",
+        )
+    order = stream.shuffled(len(vocabulary))
+    return tuple(
+        " ".join(vocabulary[order[position]] for position in range(i * words, (i + 1) * words)) for i in range(count)
     )
-
-
-def _syllable(stream: KeyedStream) -> str:
-    return "".join(part[stream.below(len(part))] for part in (_ONSETS, _VOWELS, _CODAS))
