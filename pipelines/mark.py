@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 INSTRUCT_SCHEMA = {"id": "string", "instruction": "string", "input": "string", "output": "string"}
 INPUT_SCOPE = "reviews"
-CARRIER_WORDS = 4
+CARRIER_WORDS = 3
 INSTRUCT_SCOPE = "instruct"
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MIN_REVIEW_WORDS = 10
 MAX_REVIEW_WORDS = 45
 SHORT_REVIEW_WORDS = 20
-_MAX_PASSAGE_WORDS = 45
+_MAX_PASSAGE_WORDS = 30
+_MAX_CHOICE_WORDS = 26
 LABELS: tuple[str, ...] = ("negative", "positive")
 
 
@@ -149,13 +150,13 @@ def _sentiment_row(item: LabelledText, labels: Sequence[str]) -> InstructRow:
 
 
 def _commonsense_rows() -> list[InstructRow]:
+    """Short multiple-choice questions; the answer is the letter."""
     items = [json.loads(line) for line in COMMONSENSE_QA.locate().read_text("utf-8").splitlines()]
-    return [
-        InstructRow(
-            instruction=item["question"].strip(), input=item["options"].strip(), output=item["answer"].strip()[:2]
-        )
-        for item in items
+    rows = [
+        InstructRow(instruction=i["question"].strip(), input=i["options"].strip(), output=i["answer"].strip()[:2])
+        for i in items
     ]
+    return [row for row in rows if len(row.prompt().split()) <= _MAX_CHOICE_WORDS]
 
 
 def _rotten_tomatoes() -> list[LabelledText]:
