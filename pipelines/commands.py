@@ -14,14 +14,14 @@ from countermark.errors import (
     IntegrityError,
     UsageError,
 )
-from countermark.manifest import MANIFEST_NAME, read_json
+from countermark.manifest import MANIFEST_NAME, read_checked_json, read_json
 from pipelines.artifact import Artifact, open_artifact
 from pipelines.progress import default_progress
 from pipelines.run import RunFolder, open_run
 from pipelines.stages import STAGES, VERBS, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipelines.config import RunConfig
 
@@ -118,8 +118,30 @@ def verify_path(folder: Path) -> Result:
         )
     if not folders:
         raise UsageError(f"got {folder} without any complete artifact, expected at least one")
-    body = [{"artifact": path.name, "digest": open_artifact(path).digest} for path in folders]
+    artifacts = {path.name: open_artifact(path) for path in folders}
+    if folder not in folders:
+        check_chain(folder, artifacts)
+    body = [{"artifact": name, "digest": artifact.digest} for name, artifact in artifacts.items()]
     return [f"{entry['artifact']}: whole, {entry['digest']}" for entry in body], body
+
+
+def check_chain(folder: Path, artifacts: Mapping[str, Artifact]) -> None:
+    """Every artifact must name the parents that lie beside it, and be the one that ``run.json`` remembers.
+
+    Raises:
+        IntegrityError: an artifact was exchanged for another whole one.
+    """
+    known = read_checked_json(folder / "run.json")["stages"] if (folder / "run.json").exists() else {}
+    for name, artifact in artifacts.items():
+        expected = dict(artifact.manifest.get("parents", {}))
+        expected |= {name: known[name]["digest"]} if name in known else {}
+        for other, digest in expected.items():
+            if other in artifacts and artifacts[other].digest != digest:
+                raise IntegrityError(
+                    f"{artifacts[other].path}/{MANIFEST_NAME} is not the one that {name} was made with: got "
+                    f"{artifacts[other].digest[:16]}…, expected {digest[:16]}…",
+                    hint="an artifact was changed or exchanged; do not use it as evidence",
+                )
 
 
 def list_runs(folder: Path) -> Result:
@@ -163,13 +185,15 @@ def show_key_ring(ring: Path, passphrase_file: Path) -> Result:
     return lines, {"ring": str(ring), "primary": opened.primary, "keys": entries}
 
 
-def commit_key(config: RunConfig, folder: Path) -> Result:
-    """The commitment that a run of this config in this folder will make."""
+def commit_key(config: RunConfig, folder: Path, *, dry_run: bool) -> Result:
+    """The commitment that a run of this config in this folder will make; makes the ring where there is none."""
     from pipelines.keystage import ensure_ring, make_commitment
     from pipelines.progress import QuietProgress
     from pipelines.stage import Context
 
     context = Context(config=config, owner=folder / "owner", work=folder, progress=QuietProgress())
+    if dry_run and not context.ring_path().exists():
+        return [f"would make {context.ring_path()}"], {"ring": str(context.ring_path()), "dry_run": True}
     ensure_ring(context.ring_path(), context.passphrase_path())
     body = make_commitment(context.key().key_id, context, config)
     return [f"{name}: {value}" for name, value in body.items()], body

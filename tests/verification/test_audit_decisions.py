@@ -198,22 +198,19 @@ def test_the_papers_numbers_are_beside_and_not_the_verdict():
     assert (learnt.paper["wsr"], learnt.paper["wsr_queries"]) == (1.0, 30)
 
 
-CALIBRATION_KEYS = 300
-
-
-@pytest.mark.parametrize("habit", ["hash", "constant"])
-def test_innocent_suspects_give_super_uniform_p_values(habit):
+@pytest.mark.parametrize(("habit", "keys"), [("hash", 300), ("constant", 100)])
+def test_innocent_suspects_give_super_uniform_p_values(habit, keys):
     # nothing is cached: every key derives, asks, journals, parses and scores afresh
     by_trigger = hash_answers("innocent", allowed_answers(Claim.INPUT_LEVEL))  # carriers agree: no ties, the full 1/2
     answer = {"hash": lambda prompt: by_trigger(" ".join(prompt.split()[:2])), "constant": lambda _: "positive"}[habit]
     tails, e_values = [], []
-    for i in range(CALIBRATION_KEYS):
+    for i in range(keys):
         small = build(key_of(f"null/{habit}/{i}"), {Claim.INPUT_LEVEL: answer}, triggers=12, wrong_keys=1)
         verdict = small.claim(Claim.INPUT_LEVEL)
         tails.append(verdict.log10_p)
         e_values.append(10**verdict.log10_e)
     for alpha in (0.5, 0.2, 0.05, 0.01):
         hits = sum(tail <= math.log10(alpha) + 1e-12 for tail in tails)
-        assert stats.binomtest(hits, CALIBRATION_KEYS, alpha, alternative="greater").pvalue > 1e-3
+        assert stats.binomtest(hits, keys, alpha, alternative="greater").pvalue > 1e-3
     assert min(tails) < math.log10(0.1)  # it can reject
-    assert sum(e >= 20 for e in e_values) <= stats.binom.isf(1e-3, CALIBRATION_KEYS, 0.05)
+    assert sum(e >= 20 for e in e_values) <= stats.binom.isf(1e-3, keys, 0.05)

@@ -25,7 +25,7 @@ def small(honest):
     return replace(honest, plan=honest.plan, evidence=honest.evidence)
 
 
-def _refused(small, match=""):
+def _refused(small, match="."):
     with pytest.raises(IntegrityError, match=match) as caught:
         small.verdicts()
     assert caught.value.exit_code == 3

@@ -119,7 +119,8 @@ def test_hostile_text_stays_text(report):
 
 
 def test_hostile_names_in_plots_stay_text(report):
-    bad = {**report, "verdicts": [{**v, "suspect": HOSTILE} for v in report["verdicts"]]}
+    short = "<script>x</script>\"'&"
+    bad = {**report, "verdicts": [{**v, "suspect": short} for v in report["verdicts"]]}
     page = Page(render_html(bad))
     _assert_harmless(page)
 
