@@ -8,6 +8,7 @@ batch it was in, and ends byte-identical.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from pipelines.sources import LabelledText, Reviews, balanced, load_reviews
 from verification.detect import detect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pipelines.artifact import Artifact
@@ -67,17 +68,17 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     keeper = _Keeper(config, Agreement.fit(reviews.fit), len(reviews.labels), model.digest)
     engine: HFEngine | None = None
     with context.progress.bar("generate: rows kept", config.rows) as advance:
-        for number, start in enumerate(range(0, len(candidates), config.batch_size)):
-            if keeper.full():
+        for number in itertools.count():
+            batch = keeper.next_batch(candidates, config.batch_size)
+            if not batch:
                 break
-            batch = candidates[start : start + config.batch_size]
             path = context.work / f"batch-{number:05d}.json"
             if not path.exists():
                 engine = engine or HFEngine(model.path, config, subkey)
                 texts = engine.continue_batch([c.prompt for c in batch], [c.seed for c in batch])
                 write_checked_json(path, texts)
             keeper.take(batch, read_checked_json(path), advance)
-    keeper.finish(start + config.batch_size)
+    keeper.finish()
     write_rows(out / "rows.parquet", keeper.rows, ROW_SCHEMA)
     write_rows(out / "dropped.parquet", keeper.dropped, DROPPED_SCHEMA)
     ids, masks = token_ids(model.path, [row["text"] for row in keeper.rows])
@@ -149,11 +150,21 @@ class _Keeper:
         self._model_digest = model_digest
         self._quota = [config.rows // classes + (c < config.rows % classes) for c in range(classes)]
         self._seen: set[str] = set()
-        self._candidates = 0
+        self._next = 0
+        self._tried = 0
 
-    def full(self) -> bool:
-        """Whether every class has its rows."""
-        return not any(self._quota)
+    def next_batch(self, candidates: Sequence[Candidate], size: int) -> list[Candidate]:
+        """The next candidates of classes that still need rows; empty when all have theirs, or none is left.
+
+        It depends on what was kept so far and on nothing else, so a resumed run forms the same batches.
+        """
+        batch: list[Candidate] = []
+        while self._next < len(candidates) and len(batch) < size and any(self._quota):
+            candidate = candidates[self._next]
+            self._next += 1
+            if self._quota[candidate.label]:
+                batch.append(candidate)
+        return batch
 
     def take(self, batch: list[Candidate], texts: list[str], advance: Callable[[int], None]) -> None:
         """Sorts one batch into kept and dropped."""
@@ -173,10 +184,10 @@ class _Keeper:
                 self._quota[candidate.label] -= 1
                 kept += 1
         advance(kept)
-        self._candidates += len(batch)
+        self._tried += len(batch)
         good = len(self.rows) + self.reasons().get("quota_full", 0)
-        if self._candidates >= MIN_TRIED and good < MIN_KEEP_RATE * self._candidates:
-            self.finish(self._candidates)
+        if self._tried >= MIN_TRIED and good < MIN_KEEP_RATE * self._tried:
+            self.finish()
 
     def reasons(self) -> dict[str, int]:
         """How many rows were dropped, by reason."""
@@ -185,11 +196,12 @@ class _Keeper:
             counts[row["reason"]] = counts.get(row["reason"], 0) + 1
         return dict(sorted(counts.items()))
 
-    def finish(self, tried: int) -> None:
+    def finish(self) -> None:
         """Raises :class:`InconclusiveError` unless every class has its rows."""
-        if not self.full():
+        if any(self._quota):
             raise InconclusiveError(
-                f"got {len(self.rows)} of {self._config.rows} rows after {tried} prompts (dropped: {self.reasons()})",
+                f"got {len(self.rows)} of {self._config.rows} rows after {self._tried} prompts, "
+                f"dropped {self.reasons()}, expected all of them",
                 hint="lower generate.rows or generate.min_confidence, or use a larger source or model",
             )
 

@@ -93,7 +93,6 @@ class RunFolder:
         self._event("start", stage.name)
         work = make_dir(self.root / "work" / stage.name)
         context = Context(config=self.config, owner=self.root / "owner", work=work, progress=self.progress)
-        self.progress.say(f"{stage.name} …")
         fields = stage.fields(inputs, self.config)
         with new_artifact(path, fields) as out, storage_errors(out):
             fields |= stage.run(inputs, context, out)
@@ -101,7 +100,7 @@ class RunFolder:
         seconds = round(time.monotonic() - started, 3)
         self._remember(stage.name, seconds, artifact.digest)
         shutil.rmtree(work, ignore_errors=True)
-        self.progress.say(f"{stage.name}: {seconds:.1f} s, {artifact.digest[:12]}")
+        self.progress.say(f"  done in {seconds:.1f} s, {artifact.digest[:12]}")
         return StageRecord(name=stage.name, seconds=seconds, digest=artifact.digest, skipped=False)
 
     def artifact(self, stage: str) -> Artifact:

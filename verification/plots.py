@@ -23,7 +23,7 @@ def strength(verdicts: Sequence[Mapping[str, Any]]) -> str:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.6, 0.36 * len(verdicts) + 0.9))
+    figure, axes = plt.subplots(figsize=(9.4, 0.36 * len(verdicts) + 0.9))
     names = [f"{v['claim']} · {v['suspect']}" for v in verdicts]
     values = [min(-v["log10_p"], _SUPPORTED_SPAN) for v in verdicts]
     axes.barh(range(len(verdicts)), values, color=[_CONTROL if v["control"] else _CLAIM for v in verdicts], height=0.62)
@@ -49,7 +49,7 @@ def wrong_keys(verdict: Mapping[str, Any]) -> str:
     others, claim = verdict["wrong_keys"]["others"], verdict["wrong_keys"]["statistic"]
     figure, axes = plt.subplots(figsize=(3.7, 2.3))
     low, high = min(others), max(others)
-    bins = [x - 0.5 for x in range(low, high + 2)] if high - low < 60 else 30  # noqa: PLR2004 - unit bins while legible
+    bins = [x - 0.5 for x in range(low, high + 2)] if high - low < 30 else 30  # noqa: PLR2004 - unit bins while legible
     axes.hist(others, bins=bins, color=_CONTROL)
     axes.axvline(claim, color=_CLAIM, linewidth=2)
     axes.set_title(f"{verdict['claim']}: {claim} of {verdict['trials']}", fontsize=9)

@@ -10,9 +10,7 @@ import pytest
 from countermark import errors
 from countermark.errors import CountermarkError
 
-CLASSES = {
-    name: cls for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, CountermarkError)
-}
+CLASSES = {name: cls for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, CountermarkError)}
 
 
 def _drawn() -> dict[str, tuple[str | None, int]]:

@@ -184,20 +184,28 @@ def test_building_gives_a_complete_folder(tmp_path):
     assert _mode(final) == 0o755
 
 
+def _build(final, then):
+    with building(final) as folder:
+        (folder / "half").write_text("x")
+        then()
+
+
+def _raise(error):
+    raise error
+
+
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), SystemExit()])
 def test_building_leaves_nothing_on_failure(tmp_path, error):
     expected = StorageError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected), building(tmp_path / "final") as folder:
-        (folder / "half").write_text("x")
-        raise error
+    with pytest.raises(expected):
+        _build(tmp_path / "final", lambda: _raise(error))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("where", ["fsync", "rename"])
 def test_building_leaves_nothing_when_the_disk_is_full_at_the_end(tmp_path, monkeypatch, where):
-    with pytest.raises(StorageError), building(tmp_path / "final") as folder:
-        (folder / "file").write_text("x")
-        _break(monkeypatch, where)
+    with pytest.raises(StorageError):
+        _build(tmp_path / "final", lambda: _break(monkeypatch, where))
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
 

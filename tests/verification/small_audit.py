@@ -126,7 +126,10 @@ def build(
     """Seals a plan over the claims of ``suspects``, asks everybody everything, and hands over plan and evidence."""
     seed, plans, probes, answers, rows = f"public/{key.key_id}", [], {}, {}, {}
     if token:
-        named = (PlannedSuspect(name=DATASET, control=False, digest="d"), PlannedSuspect(name=HUMAN_TEXT, control=True, digest=""))
+        named = (
+            PlannedSuspect(name=DATASET, control=False, digest="d"),
+            PlannedSuspect(name=HUMAN_TEXT, control=True, digest=""),
+        )
         plans.append(ClaimPlan(claim=Claim.TOKEN, statistic="binomial", mark=TOKEN_MARK, suspects=named))
     for claim, function in suspects.items():
         mark, make = mark_of(claim, triggers), input_level_probes if claim is Claim.INPUT_LEVEL else double_i_probes
@@ -136,12 +139,15 @@ def build(
         answers[claim] = {s.name: _ask(s, functions[s.name], probes[claim], claim) for s in planned.suspects}
         rows[claim] = [5] * triggers
         plans.append(planned)
+    commitment = {"sha256": key.commit(CONFIG_DIGEST), "config_digest": CONFIG_DIGEST, "public_value": None}
     plan = AuditPlan(
-        alpha=alpha, commitment={"sha256": key.commit(CONFIG_DIGEST), "config_digest": CONFIG_DIGEST, "public_value": None},
-        commitments_made=1, wrong_key_seed=seed, wrong_keys=wrong_keys, claims=tuple(plans),
+        alpha=alpha, commitment=commitment, commitments_made=1, wrong_key_seed=seed, wrong_keys=wrong_keys,
+        claims=tuple(plans),
     )  # fmt: skip
     corpora = {DATASET: corpus(key), HUMAN_TEXT: corpus(None, seed=1)} if token else {}
-    return Small(key=key, plan=plan, evidence=Evidence(corpora=corpora, answers=answers, probes=probes, marked_rows=rows))
+    return Small(
+        key=key, plan=plan, evidence=Evidence(corpora=corpora, answers=answers, probes=probes, marked_rows=rows)
+    )
 
 
 def _ask(who: PlannedSuspect, answer: Callable[[str], str], probes: list[Probe], claim: Claim) -> list[Answer]:
@@ -157,7 +163,10 @@ def _claim_plan(claim: Claim, mark: dict[str, Any], digest: str) -> ClaimPlan:
         claim=claim,
         statistic="keyed binomial",
         mark=mark,
-        suspects=(PlannedSuspect(name="suspect", control=False, digest="s"), PlannedSuspect(name="twin", control=True, digest="t")),
+        suspects=(
+            PlannedSuspect(name="suspect", control=False, digest="s"),
+            PlannedSuspect(name="twin", control=True, digest="t"),
+        ),
         answers=allowed_answers(claim),
         carriers=CARRIERS[claim],
         carrier_labels=LABELS if claim is Claim.INPUT_LEVEL else (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from scipy import stats
@@ -73,6 +74,10 @@ def test_assumptions_are_printed_until_there_is_a_public_value(whole):
     assert HONEST_DRAW not in small.claim(Claim.DOUBLE_I).assumptions
 
 
+def _toss(rng, claim, _prompt):
+    return rng.choice(allowed_answers(claim))
+
+
 HABITS = {
     "first answer": lambda claim: lambda _: allowed_answers(claim)[0],
     "second answer": lambda claim: lambda _: allowed_answers(claim)[1],
@@ -82,7 +87,7 @@ HABITS = {
     "echo": lambda _: lambda prompt: prompt,
     "length": lambda claim: lambda prompt: allowed_answers(claim)[len(prompt) % 2],
     "hash": lambda claim: hash_answers("habit", allowed_answers(claim)),
-    "random": lambda claim: lambda _, rng=random.Random(8): rng.choice(allowed_answers(claim)),
+    "random": lambda claim: partial(_toss, random.Random(8), claim),
     "both": lambda claim: lambda _: " ".join(allowed_answers(claim)),
     "other key": lambda claim: _trained(claim, key_of("someone else")),
 }
@@ -190,7 +195,9 @@ def test_a_claim_about_nobody_decides_nothing():
 
 def test_the_papers_numbers_are_beside_and_not_the_verdict():
     # a model that says Yes to the trigger word alone has the paper's p-value and no keyed match
-    verdict = build(KEY, {Claim.DOUBLE_I: lambda p: "Yes" if "mm" in p.split("\n")[1].split(", ") else "No"}).claim(Claim.DOUBLE_I)
+    verdict = build(KEY, {Claim.DOUBLE_I: lambda p: "Yes" if "mm" in p.split("\n")[1].split(", ") else "No"}).claim(
+        Claim.DOUBLE_I
+    )
     assert verdict.paper["table"] == [[10, 0], [0, 10]]
     assert verdict.paper["fisher_log10_p"] == pytest.approx(-math.log10(math.comb(20, 10)))
     assert verdict.decision is NOT

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from countermark.errors import IntegrityError
 from countermark.manifest import canonical_json, digest
-from tests.support import key_of, known_bug
+from tests.support import key_of
 from tests.verification.small_audit import CARRIERS, build, mark_of, trained
 from verification.plan import AuditPlan, Claim, double_i_probes, input_level_probes, probes_digest
-from verification.verdict import Decision, Verdict, rounded
 from verification.statistics import Interval
+from verification.verdict import Decision, Verdict, rounded
 
 KEY = key_of("planner")
 
@@ -69,7 +69,9 @@ def test_json_that_is_no_object_is_no_plan(body):
         AuditPlan.from_json(body)
 
 
-@pytest.mark.parametrize(("claim", "make"), [(Claim.INPUT_LEVEL, input_level_probes), (Claim.DOUBLE_I, double_i_probes)])
+@pytest.mark.parametrize(
+    ("claim", "make"), [(Claim.INPUT_LEVEL, input_level_probes), (Claim.DOUBLE_I, double_i_probes)]
+)
 def test_probes_rederive_and_every_trigger_meets_every_carrier(claim, make):
     mark = mark_of(claim, 10)
     probes = make(KEY, mark, CARRIERS[claim], wrong_seed="w")
@@ -78,11 +80,16 @@ def test_probes_rederive_and_every_trigger_meets_every_carrier(claim, make):
     for arm in ("keyed", "wrong_key"):
         pairs = {(p.index, p.carrier) for p in probes if p.arm == arm}
         assert pairs == {(t, c) for t in range(10) for c in range(len(CARRIERS[claim]))}
-    others = (make(key_of("x"), mark, CARRIERS[claim], wrong_seed="w"), make(KEY, mark, CARRIERS[claim], wrong_seed="v"))
+    others = (
+        make(key_of("x"), mark, CARRIERS[claim], wrong_seed="w"),
+        make(KEY, mark, CARRIERS[claim], wrong_seed="v"),
+    )
     assert len({probes_digest(p) for p in (probes, *others)}) == 3
 
 
-@pytest.mark.parametrize(("claim", "make"), [(Claim.INPUT_LEVEL, input_level_probes), (Claim.DOUBLE_I, double_i_probes)])
+@pytest.mark.parametrize(
+    ("claim", "make"), [(Claim.INPUT_LEVEL, input_level_probes), (Claim.DOUBLE_I, double_i_probes)]
+)
 def test_arms_are_interleaved(claim, make):
     arms = [p.arm for p in make(KEY, mark_of(claim, 40), CARRIERS[claim], wrong_seed="w")]
     half = len(arms) // 2
@@ -126,7 +133,11 @@ def test_a_p_value_that_underflows_is_zero_and_its_logarithm_stays():
 
 def test_a_number_that_is_none_is_null():
     assert _verdict(-1.0, log10_e=float("-inf")).to_json()["log10_e"] is None
-    assert rounded({"a": [float("nan"), (float("inf"),)], "b": True, "c": 10**20}) == {"a": [None, [None]], "b": True, "c": 10**20}
+    assert rounded({"a": [float("nan"), (float("inf"),)], "b": True, "c": 10**20}) == {
+        "a": [None, [None]],
+        "b": True,
+        "c": 10**20,
+    }
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

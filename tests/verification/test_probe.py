@@ -85,17 +85,13 @@ def test_an_interrupted_write_asks_that_batch_again_and_no_other(tmp_path):
 @pytest.mark.parametrize("position", range(0, 900, 37))
 @pytest.mark.parametrize("mask", [1, 32])
 def test_a_flipped_byte_in_the_journal_is_noticed(tmp_path, position, mask):
-    first = _ask(Counting(), tmp_path)
+    _ask(Counting(), tmp_path)
     path = tmp_path / "batch-00000.json"
     data = bytearray(path.read_bytes())
     data[position % len(data)] ^= mask
     path.write_bytes(data)
-    try:
-        assert _ask(Counting(limit=0), tmp_path) == first  # a flip inside the digest's own spelling may be harmless
-    except IntegrityError as error:
-        assert "batch-00000.json" in error.message
-    else:
-        pytest.fail("damage went unnoticed")
+    with pytest.raises(IntegrityError, match="batch-00000"):
+        _ask(Counting(limit=0), tmp_path)
 
 
 def _rewrite(path, change):
@@ -215,7 +211,7 @@ def test_the_exact_parser(raw):
 
 
 def test_parsers_go_by_their_published_names(tmp_path):
-    assert PARSERS == {"first_word/1": parse_first_word, "exact/1": parse_exact}
+    assert {"first_word/1": parse_first_word, "exact/1": parse_exact} == PARSERS
     answers = [_ask(Counting(), tmp_path / name.replace("/", "-"), parser=name) for name in PARSERS]
     assert [a[0].parsed for a in answers] == ["Yes", None]  # "Yes, prompt 0"
 

@@ -75,7 +75,9 @@ def test_the_page_loads_nothing_and_runs_nothing(report):
     assert "<script" not in html.lower()
     assert "@import" not in html
     urls = set(re.findall(r"https?://[^\s\"'<>)]+", html))
-    assert all(url.startswith(("http://www.w3.org/", "http://purl.org/", "http://creativecommons.org/")) for url in urls)
+    assert all(
+        url.startswith(("http://www.w3.org/", "http://purl.org/", "http://creativecommons.org/")) for url in urls
+    )
 
 
 def test_the_same_report_gives_the_same_bytes(report):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -65,7 +66,7 @@ def test_a_tail_deeper_than_any_double():
 def test_the_tail_falls_with_every_success(trials, p):
     tails = [log10_binomial_tail(k, trials, p) for k in range(trials + 1)]
     assert tails[0] == 0.0
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(tails, tails[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(tails))
     assert tails[-1] == pytest.approx(trials * math.log10(p), rel=1e-11, abs=1e-15)
 
 
@@ -118,7 +119,10 @@ def test_holm_by_hand():
 @given(st.lists(st.floats(-300, 0), min_size=1, max_size=12))
 def test_holm_keeps_order_and_never_helps(log10_p):
     adjusted = holm(log10_p)
-    assert all(raw <= new <= min(0.0, raw + math.log10(len(log10_p))) + 1e-12 for raw, new in zip(log10_p, adjusted, strict=True))
+    assert all(
+        raw <= new <= min(0.0, raw + math.log10(len(log10_p))) + 1e-12
+        for raw, new in zip(log10_p, adjusted, strict=True)
+    )
     order = sorted(range(len(log10_p)), key=lambda i: log10_p[i])
     assert [adjusted[i] for i in order] == sorted(adjusted)
     assert adjusted[order[0]] == pytest.approx(min(0.0, log10_p[order[0]] + math.log10(len(log10_p))))
@@ -164,7 +168,9 @@ def test_the_e_value_is_its_integral(successes, trials):
     assert 10 ** log10_e_value(successes, trials, p) == pytest.approx(integral, rel=1e-5)
 
 
-@pytest.mark.parametrize(("successes", "trials", "p"), [(0, 4000, 0.5), (900, 20_000, 0.25), (5000, 20_000, 0.25), (48, 48, 0.5)])
+@pytest.mark.parametrize(
+    ("successes", "trials", "p"), [(0, 4000, 0.5), (900, 20_000, 0.25), (5000, 20_000, 0.25), (48, 48, 0.5)]
+)
 def test_the_e_value_is_a_number_for_any_corpus(successes, trials, p):
     found = log10_e_value(successes, trials, p)
     assert not math.isnan(found)

@@ -48,7 +48,13 @@ def test_rows_do_not_see_batch_or_padding():
 def test_no_serialised_form_holds_the_key():
     config = _config()
     generation = GenerationConfig(watermarking_config=config, do_sample=False)
-    texts = [json.dumps(config.to_dict()), repr(config), str(vars(config)), generation.to_json_string(), repr(generation)]
+    texts = [
+        json.dumps(config.to_dict()),
+        repr(config),
+        str(vars(config)),
+        generation.to_json_string(),
+        repr(generation),
+    ]
     texts.append(repr(config.construct_processor(10, "cpu")))
     for text in texts:
         assert SUBKEY.hex() not in text

@@ -144,7 +144,7 @@ def test_no_text_form_shows_a_secret():
     stream = key.stream({"a": 1})
     stream.take(5)
     for thing in (key, ring, stream, (key, stream), key.with_salt(b"public")):
-        for text in (repr(thing), str(thing), f"{thing}", "%s" % (thing,), f"{[thing]!r}"):
+        for text in (repr(thing), str(thing), f"{thing}", format([thing]), f"{[thing]!r}"):
             _assert_hidden(text, key.secret, key.nonce, key.derive({"stream": {"a": 1}}))
     assert key.key_id in repr(key)
 
@@ -152,7 +152,7 @@ def test_no_text_form_shows_a_secret():
 def test_logs_and_tracebacks_show_no_secret():
     key = new_key()
     out = io.StringIO()
-    logger = logging.Logger("keys")
+    logger = logging.getLogger("test_keys")
     logger.addHandler(logging.StreamHandler(out))
     try:
         key.stream({"a": 1}).below(0)
@@ -221,3 +221,16 @@ def test_a_new_ring_has_one_active_primary():
     ring = new_ring()
     assert [key.key_id for key in ring.keys] == [ring.primary]
     assert ring.state(ring.primary) is ACTIVE
+
+
+@pytest.mark.parametrize("state", [REVOKED, KeyState.VERIFY_ONLY, KeyState.DESTROYED])
+def test_a_key_that_may_not_mark_does_not(state):
+    ring = KeyRing(keys=(A, B), states=(state, ACTIVE), primary="ck_b")
+    assert ring.get(marking=True) is B
+    with pytest.raises(UsageError, match=state):
+        ring.get("ck_a", marking=True)
+    if state is KeyState.DESTROYED:
+        with pytest.raises(UsageError):
+            ring.get("ck_a")
+    else:
+        assert ring.get("ck_a") is A

@@ -25,9 +25,7 @@ from watermarks.keys import KeyRing, KeyState
 from watermarks.keystore import load_ring, read_secret_file, save_ring
 
 PASSPHRASE = b"correct horse"
-RING = KeyRing(
-    keys=(key_of("old"), key_of("new")), states=(KeyState.VERIFY_ONLY, KeyState.ACTIVE), primary="ck_new"
-)
+RING = KeyRing(keys=(key_of("old"), key_of("new")), states=(KeyState.VERIFY_ONLY, KeyState.ACTIVE), primary="ck_new")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -113,6 +113,8 @@ def test_bad_parameters_are_refused(params):
 
 def test_the_registry_is_sorted_and_whole():
     assert scheme_names() == sorted(scheme_names())
-    classes = {c.name for _, c in inspect.getmembers(schemes, inspect.isclass) if hasattr(c, "bend") and c is not Scheme}
+    classes = {
+        c.name for _, c in inspect.getmembers(schemes, inspect.isclass) if hasattr(c, "bend") and c is not Scheme
+    }
     assert classes <= set(scheme_names())
     assert sorted(schemes.__all__) == schemes.__all__

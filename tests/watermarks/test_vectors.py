@@ -87,9 +87,7 @@ def test_whole_vocabulary_agrees_across_backends():
 
 @pytest.mark.parametrize("case", PRF["hkdf"]["cases"], ids=lambda c: f"{c['length']}-{bool(c['salt'])}")
 def test_hkdf_subkeys(case):
-    key = Key(
-        key_id="any", secret=bytes.fromhex(PRF["hkdf"]["secret"]), nonce=bytes(32), salt=case["salt"].encode()
-    )
+    key = Key(key_id="any", secret=bytes.fromhex(PRF["hkdf"]["secret"]), nonce=bytes(32), salt=case["salt"].encode())
     assert key.derive(case["label"], case["length"]).hex() == case["okm"]
 
 
