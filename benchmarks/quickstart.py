@@ -89,6 +89,7 @@ def rows(reports: list[dict[str, Any]], second: list[float]) -> list[dict[str, A
 
 def write(table: list[dict[str, Any]], reports: list[dict[str, Any]]) -> None:
     """Both result files, atomically, after every run."""
+    make_dir(RESULTS)
     kept = (
         "claim",
         "suspect",

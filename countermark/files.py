@@ -61,7 +61,8 @@ def atomic_write(path: Path, data: bytes, *, mode: int = PUBLIC_FILE_MODE) -> No
     """
     with storage_errors(path):
         temporary = path.with_name(f"{_TEMPORARY_PREFIX}{path.name}-{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+        temporary.unlink(missing_ok=True)  # a left-over would keep its own mode
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)

@@ -42,9 +42,11 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is what it is
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise IntegrityError(f"got {path} of {path.stat().st_size} bytes, expected at most {MAX_JSON_BYTES}")
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_int=_integer)
     except FileNotFoundError as error:
         raise IntegrityError(f"got no file {path}, expected one", hint="run the stage that makes it") from error
+    except OSError as error:
+        raise IntegrityError(f"got {path}, which cannot be read ({error.strerror}), expected a file") from error
     except (ValueError, RecursionError) as error:
         raise IntegrityError(
             f"got {path} that is not JSON ({error}), expected JSON", hint="restore the file or rerun with --fresh"
@@ -107,6 +109,12 @@ def verify_folder(folder: Path) -> tuple[Json, str]:
         )
     _check_files(folder, manifest["files"])
     return manifest, sha256_bytes(path.read_bytes())
+
+
+def _integer(text: str) -> int | float:
+    """RFC 8785 prints a large float without exponent: beyond 2**53 a number was a float when it was written."""
+    value = int(text)
+    return value if abs(value) < 1 << 53 else float(text)
 
 
 def _digest_or_none(value: object) -> str | None:

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: half the start-up time
     pretty_exceptions_enable=False,  # its tracebacks print local variables, and locals may be keys
     help="Marks text, datasets and models, and proves the mark later with exact tests.",
 )
-keys_app = typer.Typer(no_args_is_help=True, help="Key rings: make one, look at it, commit to a key.")
-plan_app = typer.Typer(no_args_is_help=True, help="Plans, sealed before the first query.")
-assets_app = typer.Typer(no_args_is_help=True, help="Embedded models and data.")
-app.add_typer(keys_app, name="keys", rich_help_panel="Keys and assets")
-app.add_typer(plan_app, name="plan", rich_help_panel="Stages")
-app.add_typer(assets_app, name="assets", rich_help_panel="Keys and assets")
+keys_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Key rings: make one, look at it, commit to a key."
+)
+plan_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plans, sealed before the first query.")
+assets_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Embedded models and data.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(plan_app, name="plan")
+app.add_typer(assets_app, name="assets")
 
 ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="YAML config, for example configs/quickstart.yaml.")
@@ -66,7 +69,7 @@ def _root(
     del version
 
 
-@app.command("run", rich_help_panel="Stages")
+@app.command("run")
 def run_command(
     config: ConfigArgument,
     out: OutOption = None,
@@ -116,13 +119,13 @@ for _verb, _help in {
     "audit": "Turns the sealed plan and its answers into verdicts.",
     "report": "Writes report.html and report.json.",
 }.items():
-    app.command(_verb, rich_help_panel="Stages")(_stage_command(_verb, _help))
+    app.command(_verb)(_stage_command(_verb, _help))
 plan_app.command("audit")(
     _stage_command("plan", "Seals an audit plan: claims, triggers, carriers, prompts, alpha, controls.")
 )
 
 
-@app.command(rich_help_panel="Readers")
+@app.command()
 def detect(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILES", help="Texts: .txt (one text a file), .jsonl, .csv, .parquet.")
@@ -143,7 +146,7 @@ def detect(
     _finish(lines, body, as_json=as_json, code=code)
 
 
-@app.command(rich_help_panel="Readers")
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder or an artifact.")],
     as_json: JsonOption = False,
@@ -155,7 +158,7 @@ def verify(
     _finish(lines, body, as_json=as_json)
 
 
-@app.command(rich_help_panel="Readers")
+@app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where run folders are.")] = Path("runs"),
     as_json: JsonOption = False,

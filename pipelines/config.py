@@ -78,7 +78,8 @@ class WatermarkConfig(BaseModel):
         try:
             self.build()
         except UsageError as error:
-            raise PydanticCustomError("parameter", "{problem}", {"problem": error.message}) from None
+            named = dict([("key", name) for name in fields if f"got {name} " in error.message][:1])
+            raise PydanticCustomError("parameter", "{problem}", {"problem": error.message, **named}) from None
         return self
 
 
@@ -94,11 +95,11 @@ class GenerateConfig(Section):
 
     model: str
     source: str
-    rows: Annotated[int, Field(ge=2)]
+    rows: Annotated[int, Field(ge=2, le=2**31 - 1)]
     prompts: Annotated[dict[str, str], Field(min_length=2)]
     watermark: WatermarkConfig
     batch_size: Positive = 64
-    max_new_tokens: Annotated[int, Field(ge=4)] = 36
+    max_new_tokens: Annotated[int, Field(ge=4, le=2**20)] = 36
     min_new_tokens: Positive = 12
     temperature: Rate = 1.0
     top_k: NonNegative = 0
@@ -192,7 +193,7 @@ class AuditConfig(Section):
 
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 1e-6
     wrong_keys: Positive = 999
-    classifier_carriers: Annotated[int, Field(ge=2)] = 8
+    classifier_carriers: Annotated[int, Field(ge=2, le=1000)] = 8
     lora_carriers: Positive = 3
     paper_queries: Positive = 20
     max_new_tokens: Positive = 4
@@ -245,6 +246,8 @@ def _explain(source: Source, error: ValidationError) -> ConfigError:
     location = tuple(str(part) for part in problem["loc"])
     if "key" in context:
         location = (*location, str(context["key"]))
+    elif problem["type"] != "missing":
+        location = _written(source.data, location)
     kind = problem["type"]
     if kind == "extra_forbidden":
         valid = context.get("valid") or _valid_keys(location[:-1])
@@ -265,6 +268,20 @@ def _explain(source: Source, error: ValidationError) -> ConfigError:
     near = difflib.get_close_matches(str(got), _choices(context), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "change the value on this line; docs/formats.md lists every key"
     return ConfigError(f"{source.where(location)}: got {got!r}, expected {message}", hint=hint)
+
+
+def _written(data: Any, location: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
+    """The part of a location that stands in the file: pydantic adds the names of union members."""
+    kept: list[str] = []
+    for part in location:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and part.isdigit() and int(part) < len(data):
+            data = data[int(part)]
+        else:
+            break
+        kept.append(part)
+    return tuple(kept)
 
 
 def _choices(context: dict[str, Any]) -> list[str]:

@@ -75,7 +75,12 @@ def read_yaml(path: Path) -> Source:
 def parse_yaml(text: str, path: str) -> Source:
     """Parses config text; ``path`` only names it in errors."""
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise ConfigError(f"{path}:{line}: got more than {MAX_DEPTH} levels, expected fewer")
             if isinstance(event, yaml.AliasEvent):
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 raise ConfigError(
@@ -112,7 +117,11 @@ def with_overrides(source: Source, overrides: list[str]) -> Source:
             parent = parent.setdefault(key, {})
             if not isinstance(parent, dict):
                 raise ConfigError(f"--set: got {name!r}, expected a key: {key!r} holds a value")
-        parent[keys[-1]] = parse_yaml(f"value: {text}", "--set").data["value"]
+        parsed = parse_yaml(f"value: {text}", "--set").data
+        if set(parsed) != {"value"}:
+            raise ConfigError(f"--set: got {override!r}, expected one value on one line")
+        parent[keys[-1]] = parsed["value"]
+        lines = {key: line for key, line in lines.items() if key[: len(keys)] != keys}
         lines[keys] = 0
     return Source(path=source.path, data=data, lines=lines)
 

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from watermarks.keys import Key
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +28,3 @@ def subkey_of(name: str) -> bytes:
 def vectors(name: str) -> Any:
     """The known answers of ``tests/vectors/<name>.json``."""
     return json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
-
-
-def known_bug(reason: str) -> pytest.MarkDecorator:
-    """Marks a test of what ought to hold and does not yet; it fails as soon as the code is mended, to be unmarked."""
-    return pytest.mark.xfail(strict=True, reason=reason)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = "import countermark, watermarks.keystore, watermarks.schemes, verification.audit, verification.detect, pipelines.cli"
+LIGHT = "import countermark, watermarks.keystore, watermarks.schemes, verification.audit, pipelines.cli"
 HEAVY = ("torch", "transformers", "pyarrow", "sklearn", "matplotlib", "numba")
 
 

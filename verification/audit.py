@@ -90,6 +90,11 @@ def audit(plan: AuditPlan, key: Key, evidence: Evidence) -> list[Verdict]:
     """
     if not plan.claims:
         raise InconclusiveError("got a plan without claims, expected at least one")
+    for claim in plan.claims:
+        if all(suspect.control for suspect in claim.suspects):
+            raise InconclusiveError(
+                f"got claim {claim.claim} without a suspect, expected at least one that is no control"
+            )
     committed = plan.commitment
     if not commitment_opens(committed["sha256"], key, committed["config_digest"]):  # 1
         raise IntegrityError(
@@ -139,15 +144,15 @@ def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidenc
             f"got {claim.claim} probes that are not the sealed ones, expected those that key {key.key_id} re-derives",
             hint="the plan, the probes or the key were exchanged after sealing",
         )
-    counts = evidence.marked_rows[claim.claim]
+    counts = evidence.marked_rows.get(claim.claim, ())
     expected = claim.mark["rows_per_trigger"]
-    if any(count != expected for count in counts) or not counts:
+    if list(counts) != [expected] * len(derive_targets(key, claim.claim, claim.mark)):
         raise IntegrityError(
             f"got a release whose {claim.claim} triggers stand in {sorted(set(counts))} rows, expected {expected} each",
             hint="the release is not the one that was marked",
         )
     for suspect in claim.suspects:
-        answers = evidence.answers[claim.claim][suspect.name]
+        answers = evidence.answers.get(claim.claim, {}).get(suspect.name, ())
         wanted = [(p.id, suspect.name, p.arm, p.prompt_digest) for p in probes_for(planned, suspect)]
         if [(a.id, a.suspect, a.arm, a.prompt_digest) for a in answers] != wanted:
             raise IntegrityError(
@@ -271,7 +276,8 @@ def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
         group = [finding for finding in findings if finding.control is control]
         adjusted = holm([finding.log10_p for finding in group]) if group else []
         for finding, log10_p in zip(group, adjusted, strict=True):
-            verdict = _word(replace(finding, log10_p_holm=log10_p), log10_alpha, len(group), failed[finding.claim])
+            family = len(group) * plan.commitments_made
+            verdict = _word(replace(finding, log10_p_holm=log10_p), log10_alpha, family, failed[finding.claim])
             if control and verdict.decision is Decision.SUPPORTED:
                 failed[finding.claim].append(finding.suspect)
             decided.append(verdict)

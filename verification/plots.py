@@ -24,7 +24,7 @@ def strength(verdicts: Sequence[Mapping[str, Any]]) -> str:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9.4, 0.36 * len(verdicts) + 0.9))
-    names = [f"{v['claim']} · {v['suspect']}" for v in verdicts]
+    names = [_plain(f"{v['claim']} · {v['suspect']}") for v in verdicts]
     values = [min(-v["log10_p"], _SUPPORTED_SPAN) for v in verdicts]
     axes.barh(range(len(verdicts)), values, color=[_CONTROL if v["control"] else _CLAIM for v in verdicts], height=0.62)
     for row, verdict in enumerate(verdicts):
@@ -70,11 +70,16 @@ def trigger_reference(verdicts: Sequence[Mapping[str, Any]]) -> str:
     for offset, arm, colour in ((-0.19, 0, _CLAIM), (0.19, 1, _CONTROL)):
         shares = [v["paper"]["table"][arm][0] / sum(v["paper"]["table"][arm]) for v in shown]
         axes.bar([i + offset for i in range(len(shown))], shares, width=0.36, color=colour)
-    axes.set_xticks(range(len(shown)), [v["suspect"] for v in shown], fontsize=8)
+    axes.set_xticks(range(len(shown)), [_plain(v["suspect"]) for v in shown], fontsize=8)
     axes.set_ylim(0, 1.05)
     axes.set_title('"Yes" on trigger (green) and reference (grey)', fontsize=9)
     axes.tick_params(labelsize=7)
     return _svg(figure)
+
+
+def _plain(text: str) -> str:
+    """A name as it is: a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
 
 
 def _svg(figure: Any) -> str:  # noqa: ANN401 - a matplotlib figure, without importing matplotlib

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from countermark.errors import IntegrityError, UsageError
+from countermark.errors import IntegrityError, SuspectUnreachableError, UsageError
 from countermark.files import make_dir, sha256_bytes
 from countermark.manifest import read_checked_json, write_checked_json
 
@@ -107,6 +107,11 @@ def ask_all(
             answers += _read_batch(path, batch, suspect.name)
         else:
             raw = suspect.ask([probe.prompt for probe in batch])
+            if len(raw) != len(batch):
+                raise SuspectUnreachableError(
+                    f"got {len(raw)} answers of {suspect.name} to {len(batch)} prompts, expected one each",
+                    hint="what it said before is journaled; mend the suspect and run the same command again",
+                )
             fresh = [
                 _answer(suspect.name, probe, text, PARSERS[parser], allowed)
                 for probe, text in zip(batch, raw, strict=True)
@@ -128,7 +133,7 @@ def majority(votes: Sequence[str | None]) -> str | None:
 
 
 def _answer(suspect: str, probe: Probe, raw: str, parse: Parser, allowed: Sequence[str]) -> Answer:
-    kept = raw[:MAX_RAW_CHARACTERS]
+    kept = raw[:MAX_RAW_CHARACTERS].encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8
     return Answer(
         id=probe.id,
         suspect=suspect,

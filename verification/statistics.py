@@ -69,7 +69,8 @@ def log10_e_value(successes: int, trials: int, p: float) -> float:
     if trials == 0:
         return 0.0
     a, b = successes + 1, trials - successes + 1
-    tail = stats.beta.logsf(p, a, b)
+    # the Beta(a, b) tail above p is a binomial tail, which does not underflow
+    tail = log10_binomial_tail(b, trials + 1, 1.0 - p) * _LN10
     log_e = (
         special.betaln(a, b) + tail - math.log1p(-p) - successes * math.log(p) - (trials - successes) * math.log1p(-p)
     )

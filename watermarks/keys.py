@@ -106,7 +106,7 @@ def commitment(*, nonce: bytes, secret: bytes, key_id: str, config_digest: str) 
 
 def commitment_opens(expected: str, key: Key, config_digest: str) -> bool:
     """Whether ``key`` is the one that ``expected`` committed to, with that marking config."""
-    return hmac.compare_digest(expected, key.commit(config_digest))
+    return hmac.compare_digest(expected.encode(), key.commit(config_digest).encode())
 
 
 def _framed(*parts: bytes) -> bytes:
@@ -174,7 +174,7 @@ class KeyRing:
 
     def state(self, key_id: str) -> KeyState:
         """The state of one key."""
-        return self.states[[key.key_id for key in self.keys].index(key_id)]
+        return dict(zip((key.key_id for key in self.keys), self.states, strict=True))[key_id]
 
     def get(self, key_id: str | None = None, *, marking: bool = False) -> Key:
         """The key ``key_id``, or the primary; ``marking`` asks for one that may still mark.

@@ -61,7 +61,7 @@ def load_ring(path: Path, passphrase: bytes) -> KeyRing:
         nonce, sealed = bytes.fromhex(body["nonce"]), base64.b64decode(body["sealed"], validate=True)
         sealing, check = _passphrase_keys(passphrase, header["kdf"])
         expected = bytes.fromhex(header["check"])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _corrupt(path, f"a field that cannot be read ({type(error).__name__})") from None
     opened = _try_open(sealing, nonce, sealed, header)
     if opened is None:
@@ -86,7 +86,7 @@ def read_secret_file(path: Path) -> bytes:
     try:
         _require_private(path)
         data = path.read_bytes().removesuffix(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise KeyFileError(
             f"got no passphrase file {path}, expected one", hint="name it with keys.passphrase_file, mode 0600"
         ) from None
@@ -101,7 +101,7 @@ def _read_body(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _corrupt(path, f"{path.stat().st_size} bytes")
         body = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise KeyFileError(
             f"got no key file {path}, expected one", hint="make one with `countermark keys new`"
         ) from None

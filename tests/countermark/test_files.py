@@ -23,7 +23,6 @@ from countermark.files import (
     storage_errors,
     sweep_partial,
 )
-from tests.support import known_bug
 
 
 def _mode(path):
@@ -137,7 +136,6 @@ def test_a_public_file_that_is_replaced_becomes_private(tmp_path):
     assert _mode(tmp_path / "file") == 0o600
 
 
-@known_bug("a left-over temporary file of the same process id keeps its old mode: O_TRUNC without O_EXCL or fchmod")
 def test_a_left_over_temporary_does_not_lend_its_mode(tmp_path):
     left = tmp_path / f"{files._TEMPORARY_PREFIX}file-{os.getpid()}"
     left.write_bytes(b"torn")

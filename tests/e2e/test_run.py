@@ -42,7 +42,8 @@ def test_marked_dataset_is_found_and_no_control_is(finished: Finished) -> None:
     assert verdicts["token", "dataset"]["decision"] == "supported"
     assert verdicts["token", "dataset"]["wrong_keys"]["rank_p"] == pytest.approx(1 / 50)
     assert {v["suspect"] for v in finished.report["verdicts"] if v["control"]} == {
-        "human_text", "dataset/wrong_key", "classifier-twin", "classifier/wrong_key", "lora-twin", "base", "lora/wrong_key",
+        "human_text", "dataset/wrong_key", "classifier-twin", "classifier/wrong_key", "lora-twin", "base",
+        "lora/wrong_key",
     }  # fmt: skip
     assert not [v for v in finished.report["verdicts"] if v["control"] and v["decision"] == "supported"]
 
@@ -84,8 +85,9 @@ def test_no_key_byte_leaves_the_owner_folder(finished: Finished) -> None:
 def test_second_run_does_no_work_and_says_so(finished: Finished) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*") if p.is_file() and p.name != ".lock"}
     started = time.monotonic()
-    overrides = [part for part in _command_without_json(finished.folder)]
-    done = subprocess.run(overrides, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        _command_without_json(finished.folder), env=environment(), capture_output=True, text=True, check=False
+    )
     assert "nothing to do" in done.stdout
     assert done.returncode == finished.exit_code
     assert time.monotonic() - started < 60  # the bar of 5 s is measured in benchmarks/, on an idle machine

@@ -6,7 +6,7 @@ import pytest
 
 from countermark.errors import ConfigError
 from pipelines.config import load_config
-from tests.support import QUICKSTART, known_bug
+from tests.support import QUICKSTART
 
 
 def _error(*overrides):
@@ -65,12 +65,10 @@ def test_a_bad_override_is_named(override):
     assert hint is None or error.hint == hint
 
 
-@known_bug("what follows the first line of an override is dropped without a word")
 def test_an_override_is_one_value():
     _error("seed=7\nname: other")
 
 
-@known_bug("a section set as a whole keeps the file's line numbers for the keys inside it")
 def test_a_section_that_was_set_does_not_blame_the_file():
     error = _error("mark.input_level={triggers: 0, rows_per_trigger: 5}")
     assert error.message.startswith("--set: mark.input_level.triggers"), error.message

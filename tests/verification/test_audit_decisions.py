@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from countermark.errors import InconclusiveError
-from tests.support import key_of, known_bug
+from tests.support import key_of
 from tests.verification.small_audit import allowed_answers, build, corpus, hash_answers, mark_of, trained
 from verification.audit import HONEST_DRAW
 from verification.plan import DATASET, HUMAN_TEXT, Claim
@@ -173,7 +173,6 @@ def test_every_commitment_of_the_release_is_paid_for(whole):
     assert paid.log10_e == pytest.approx(free.log10_e - 3)
 
 
-@known_bug("_word does not count the commitments paid for when it asks whether alpha is within reach")
 def test_what_the_paid_commitments_put_out_of_reach_is_inconclusive():
     small = build(KEY, {Claim.DOUBLE_I: lambda _: "No"}, triggers=16)
     small.plan = replace(small.plan, commitments_made=1000)
@@ -185,7 +184,6 @@ def test_a_plan_without_claims_decides_nothing(whole):
         replace(whole, plan=replace(whole.plan, claims=())).verdicts()
 
 
-@known_bug("a claim with no suspect gives no verdict at all, and the run then exits with 0")
 def test_a_claim_about_nobody_decides_nothing():
     small = build(KEY, {Claim.DOUBLE_I: _trained(Claim.DOUBLE_I)})
     small.with_claim(Claim.DOUBLE_I, suspects=())

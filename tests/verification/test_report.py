@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import key_of, known_bug
+from tests.support import key_of
 from tests.verification.small_audit import build, mark_of, trained
 from verification.plan import Claim
 from verification.report import power, render_html
@@ -127,7 +127,6 @@ def test_hostile_names_in_plots_stay_text(report):
     _assert_harmless(page)
 
 
-@known_bug("matplotlib reads $...$ in a suspect's name as mathematics and fails on what is none")
 def test_dollars_in_a_name_are_no_mathematics(report):
     bad = {**report, "verdicts": [{**v, "suspect": "costs $\\bad{$ 5"} for v in report["verdicts"]]}
     assert "costs $" in render_html(bad)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.errors import UsageError
-from tests.support import known_bug, subkey_of
+from tests.support import subkey_of
 from watermarks import prf, schemes
 from watermarks.schemes import Kgw, Scheme, make_scheme, scheme_names
 from watermarks.schemes.base import TWO32, parameters_of, threshold
@@ -35,7 +35,7 @@ def test_kgw_refuses_delta(delta):
 
 @pytest.mark.parametrize(
     "width",
-    [0, -1, 17, 10**9, pytest.param(2.5, marks=known_bug("a fractional context width is accepted"))],
+    [0, -1, 17, 10**9, 2.5],
 )
 def test_kgw_refuses_context_width(width):
     with pytest.raises(UsageError, match="context_width"):

@@ -42,7 +42,7 @@ class Kgw:
             raise UsageError(f"got gamma {self.gamma}, expected a number between 0 and 1")
         if not 0.0 < self.delta < float("inf"):
             raise UsageError(f"got delta {self.delta}, expected a finite number above 0")
-        if not 1 <= self.context_width <= MAX_CONTEXT_WIDTH:
+        if not isinstance(self.context_width, int) or not 1 <= self.context_width <= MAX_CONTEXT_WIDTH:
             raise UsageError(f"got context_width {self.context_width}, expected 1 to {MAX_CONTEXT_WIDTH}")
 
     def params(self) -> dict[str, Any]:
