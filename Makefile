@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/countermark run configs/quickstart.yaml $(if $(OUT),--out $(OUT))
 
 test: install
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 test-unit: install
 	$(BIN)/python -m pytest -m "not slow"

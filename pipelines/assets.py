@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from countermark import libraries
 from countermark.errors import IntegrityError, MissingAssetError, UsageError
 from countermark.files import make_dir, sha256_file, sweep_partial
 from countermark.manifest import digest, file_table
@@ -175,6 +176,7 @@ def _convert(source: Path, folder: Path) -> None:
         raise MissingAssetError(
             f"got no package {error.name!r}, expected the generation extra", hint="pip install 'countermark[all]'"
         ) from None
+    libraries.quiet()
     with new_artifact(folder, {"stage": "convert", "source_sha256": SMOLLM2.sha256}) as out:
         where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
         model = AutoModelForCausalLM.from_pretrained(

@@ -16,7 +16,8 @@ from transformers import (
     set_seed,
 )
 
-from training.hooks import StepProgress, keep_freed_memory, publish, quiet_libraries
+from countermark import libraries
+from training.hooks import StepProgress, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,8 +57,8 @@ def train_classifier(
     Deterministic on CPU for one seed and thread count. ``arguments`` are ``transformers.TrainingArguments`` by name.
     Dropout is off and attention eager: on short texts and 2 cores that is three times as fast, and as accurate.
     """
-    quiet_libraries()
-    keep_freed_memory()
+    libraries.quiet()
+    libraries.keep_freed_memory()
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     names = dict(enumerate(label_names))

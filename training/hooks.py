@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
@@ -30,34 +29,6 @@ class StepProgress(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
         self._advance(1)
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks instead of returning them to the system.
-
-    A training step on CPU allocates and frees the same gigabyte again and again; without this every step pays for its
-    page faults anew. A speed matter only: where there is no glibc it does nothing.
-    """
-    import ctypes
-
-    m_trim_threshold, m_mmap_threshold, one_gib = -1, -3, 1 << 30
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(m_mmap_threshold, one_gib)
-    mallopt(m_trim_threshold, one_gib)
-
-
-def quiet_libraries() -> None:
-    """Progress is ours to draw; the libraries' own bars and notices stay off the terminal."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import datasets
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
 
 
 def publish(folder: Path) -> None:

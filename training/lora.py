@@ -10,7 +10,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from training.hooks import StepProgress, keep_freed_memory, publish, quiet_libraries
+from countermark import libraries
+from training.hooks import StepProgress, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +36,8 @@ def train_lora(
     The loss counts completions only. ``lora`` are ``peft.LoraConfig``'s names, ``arguments`` ``trl.SFTConfig``'s.
     Deterministic on CPU for one seed and thread count.
     """
-    quiet_libraries()
-    keep_freed_memory()
+    libraries.quiet()
+    libraries.keep_freed_memory()
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(

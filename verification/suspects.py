@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from countermark import libraries
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -42,6 +44,7 @@ class LocalClassifier:
     def __init__(self, name: str, folder: Path, *, max_length: int) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        libraries.quiet()
         self.name = name
         self._max_length = max_length
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -75,6 +78,7 @@ class LocalChatModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        libraries.quiet()
         self.name = name
         self._system = system
         self._max_new_tokens = max_new_tokens

@@ -14,6 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from countermark import libraries
 from watermarks.adapters.hf import RowSampler, SchemeProcessor
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class HFEngine:
     """
 
     def __init__(self, folder: Path, config: GenerateConfig, subkey: bytes) -> None:
+        libraries.quiet()
         self._config = config
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"

@@ -48,7 +48,7 @@ def command(out: Path, *extra: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Offline, and one OpenMP setting for every process of a test: sums may depend on the number of threads."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def run(out: Path, *extra: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,42 @@
+"""Manners of the libraries we load: no bars or notices of their own, and memory that is kept for the next step."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+
+def quiet() -> None:
+    """Progress is ours to draw: the bars, notices and deprecation warnings of the libraries stay off stderr.
+
+    Call it after importing them; it imports neither itself.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    if "datasets" in sys.modules:
+        import datasets
+
+        datasets.disable_progress_bars()
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large freed blocks instead of returning them to the system.
+
+    A training step on CPU allocates and frees the same gigabyte again and again; without this, every step pays for its
+    page faults anew. A matter of speed only: where there is no glibc it does nothing.
+    """
+    import ctypes
+
+    m_trim_threshold, m_mmap_threshold, one_gib = -1, -3, 1 << 30
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(m_mmap_threshold, one_gib)
+    mallopt(m_trim_threshold, one_gib)
