@@ -90,14 +90,19 @@ def write_manifest(folder: Path, fields: Json) -> str:
     return sha256_bytes(data)
 
 
-def verify_folder(folder: Path) -> tuple[Json, str]:
+def verify_folder(folder: Path, expected: str | None = None) -> tuple[Json, str]:
     """Checks every byte of ``folder`` against its manifest; returns the manifest and its digest.
+
+    ``expected`` is the manifest's digest where it is known from elsewhere: a changed manifest is then named, and
+    not taken for damage of the file that it names.
 
     Raises:
         IntegrityError: a file is missing, added, resized or changed (named), or the manifest itself is unreadable.
     """
     path = folder / MANIFEST_NAME
     manifest = read_json(path)
+    if expected is not None and sha256_file(path) != expected:
+        raise _broken(path, f"SHA-256 {sha256_file(path)[:16]}…", f"{expected[:16]}…")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise _broken(path, "no file table", "a manifest")
     if _digest_or_none(manifest) != sha256_file(path):

@@ -29,13 +29,13 @@ class Artifact:
     manifest: dict[str, Any] = field(repr=False)
 
 
-def open_artifact(path: Path) -> Artifact:
-    """Verifies every byte of ``path`` and returns it.
+def open_artifact(path: Path, expected: str | None = None) -> Artifact:
+    """Verifies every byte of ``path`` and returns it; ``expected`` is its digest, where one is known from elsewhere.
 
     Raises:
         IntegrityError: anything is missing, added or changed; the file is named.
     """
-    manifest, digest = verify_folder(path)
+    manifest, digest = verify_folder(path, expected)
     return Artifact(path=path, digest=digest, manifest=manifest)
 
 
