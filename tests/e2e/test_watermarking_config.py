@@ -47,10 +47,10 @@ def test_marked_text_is_found_and_only_under_its_key(loaded: tuple[Any, Any], ho
 
     torch.manual_seed(3)
     texts = _generate(loaded, PROMPTS, **how)
-    per_text, corpus = detect(texts, SCHEME, key_of("mine").token_subkey(**LABEL))
+    _, corpus = detect(texts, SCHEME, key_of("mine").token_subkey(**LABEL))
     assert corpus.log10_p is not None
     assert corpus.log10_p < -6
-    assert all(text.scored > 20 for text in per_text)
+    assert corpus.scored > 40
     _, other = detect(texts, SCHEME, key_of("other").token_subkey(**LABEL))
     assert other.log10_p is not None
     assert other.log10_p > -4
