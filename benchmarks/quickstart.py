@@ -4,7 +4,8 @@
 
 About 11 minutes a run alone on 2 cores, or 20 for two side by side with one thread each (``--workers 2``; such runs
 count for everything but the time of a run). Resumable: finished runs are verified and skipped, a killed one goes on
-where it stopped. Writes ``benchmarks/results/quickstart.json`` and ``quickstart_runs.json`` (every verdict of every run).
+where it stopped. Writes ``benchmarks/results/quickstart.json`` and ``quickstart_runs.json`` (every verdict of every
+run).
 """
 
 from __future__ import annotations
