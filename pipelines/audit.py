@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from countermark.errors import IntegrityError
 from countermark.files import atomic_write
 from countermark.manifest import canonical_json, digest, read_json
@@ -17,16 +15,13 @@ from pipelines.probe import UTILITY_FILE, read_answers, read_probes
 from pipelines.records import open_record
 from pipelines.sources import balanced, load_reviews
 from verification.audit import Evidence, audit
-from verification.detect import corpus_inputs, distinct
+from verification.corpus import Corpus
 from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan, derive_double_i, derive_input_level
 from watermarks.carriers.double_i import ANSWERS
-from watermarks.schemes import make_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from pipelines.artifact import Artifact
     from pipelines.config import RunConfig
@@ -70,14 +65,13 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     return {"decisions": {f"{v.claim}/{v.suspect}": str(v.decision) for v in verdicts}}
 
 
-def _corpora(claim: ClaimPlan, mark: Artifact, config: RunConfig) -> dict[str, NDArray[np.int64]]:
-    """Distinct PRF inputs of the released texts, and of as much real human text that no model wrote."""
+def _corpora(claim: ClaimPlan, mark: Artifact, config: RunConfig) -> dict[str, Corpus]:
+    """The released texts, and as many real human texts that no model wrote."""
     from pipelines.engines.hf import token_ids
 
     model = resolve_model(config.generate.model)
     if tokenizer_digest(model.path) != claim.mark["tokenizer"]:
         raise IntegrityError("got a tokenizer that is not the one the text was marked under", hint="use the same model")
-    scheme = make_scheme(claim.mark["scheme"], claim.mark["params"])
     heldout = balanced(load_reviews(config.generate.source).heldout, config.audit.human_texts, f"human/{config.seed}")
     texts = {
         DATASET: [row["text"] for row in read_rows(mark.path / "reviews.parquet")],
@@ -86,7 +80,7 @@ def _corpora(claim: ClaimPlan, mark: Artifact, config: RunConfig) -> dict[str, N
     corpora = {}
     for name, batch in texts.items():
         ids, masks = token_ids(model.path, batch)
-        corpora[name] = distinct(np.concatenate(corpus_inputs(ids, scheme, masks=masks)))
+        corpora[name] = Corpus.pack(ids, masks)
     return corpora
 
 

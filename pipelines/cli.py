@@ -133,16 +133,39 @@ def detect(
     config: Annotated[Path, typer.Option("--config", help="Config that names the model and the token scheme.")],
     keys: Annotated[Path, typer.Option("--keys", help="Key ring file.")],
     passphrase_file: Annotated[Path, typer.Option("--passphrase-file", help="0600 file with the passphrase.")],
-    key_id: KeyIdOption = None,
+    key_id: Annotated[
+        list[str] | None, typer.Option("--key-id", help="Key of the ring (default: its primary). Repeatable.")
+    ] = None,
+    all_keys: Annotated[bool, typer.Option("--all-keys", help="Tries every key of the ring.")] = False,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option("--scheme", metavar="NAME[:P=V,...]", help="Scheme (default: the config's). Repeatable."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="Scope of the sub-key, such as a recipient. Repeatable.")
+    ] = None,
+    statistic: Annotated[str, typer.Option("--statistic", help="Statistic of the scheme (default: its first).")] = "",
+    device: Annotated[str, typer.Option("--device", help="cpu, or a torch device such as cuda.")] = "cpu",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Looks for a key's token watermark in texts: scored tokens, green tokens, exact log10 p, per text and corpus."""
-    from pipelines.commands import detect_files
+    """Looks for token watermarks in texts: counted inputs, statistic, exact log10 p.
+
+    One key: per text and for the corpus. Several keys, schemes or scopes: ranked for the corpus, Holm over all.
+    """
+    from pipelines.detection import Search, detect_files
 
     overrides = [*(set_ or []), f"keys.passphrase_file={json.dumps(str(passphrase_file.absolute()))}"]
-    loaded = _load(config, overrides, keys, key_id)
-    lines, body, code = detect_files(files, loaded)
+    loaded = _load(config, overrides, keys, None)
+    what = Search(
+        key_ids=tuple(key_id or ()),
+        all_keys=all_keys,
+        schemes=tuple(scheme or ()),
+        scopes=tuple(scope or ()),
+        statistic=statistic,
+        device=device,
+    )
+    lines, body, code = detect_files(files, loaded, what)
     _finish(lines, body, as_json=as_json, code=code)
 
 

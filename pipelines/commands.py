@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import (
-    EXIT_INCONCLUSIVE,
-    EXIT_NOT_SUPPORTED,
     EXIT_OK,
     CountermarkError,
     IntegrityError,
@@ -70,39 +68,6 @@ def run_verb(
     body = [{"name": r.name, "seconds": r.seconds, "digest": r.digest, "skipped": r.skipped} for r in records]
     lines = [f"{r.name}: {'already complete' if r.skipped else f'{r.seconds:.1f} s'}, {r.digest}" for r in records]
     return lines, body, EXIT_OK
-
-
-def detect_files(files: Sequence[Path], config: RunConfig) -> tuple[list[str], Any, int]:
-    """Token evidence of texts; exit code 0 if the corpus is supported at ``audit.alpha``, 1 if not, 5 if too short."""
-    import math
-
-    from pipelines.assets import resolve_model
-    from pipelines.engines.hf import token_ids
-    from pipelines.generate import SCOPE, tokenizer_digest
-    from pipelines.progress import QuietProgress
-    from pipelines.stage import Context
-    from verification.detect import detect
-
-    texts = [text for path in files for text in _texts(path)]
-    scheme = config.generate.watermark.build()
-    model = resolve_model(config.generate.model)
-    context = Context(config=config, owner=Path("owner"), work=Path(), progress=QuietProgress())
-    key = context.key()
-    subkey = key.token_subkey(
-        scheme=scheme.name, params=scheme.params(), tokenizer=tokenizer_digest(model.path), scope=SCOPE
-    )
-    ids, masks = token_ids(model.path, texts)
-    per_text, corpus = detect(ids, scheme, subkey, masks=masks)
-    rows = [_evidence(f"text {i}", e) for i, e in enumerate(per_text)] + [_evidence("corpus", corpus)]
-    lines = [f"{'':<12} {'scored':>8} {'green':>8} {'log10 p':>9}"]
-    for row in rows:
-        p = "too short" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
-        lines.append(f"{row['name']:<12} {row['scored']:>8} {row['total']:>8} {p:>9}")
-    if corpus.log10_p is None or corpus.scored * math.log10(scheme.law().p) > math.log10(config.audit.alpha):
-        code = EXIT_INCONCLUSIVE
-    else:
-        code = EXIT_OK if corpus.log10_p <= math.log10(config.audit.alpha) else EXIT_NOT_SUPPORTED
-    return lines, {"key_id": key.key_id, "alpha": config.audit.alpha, "evidence": rows}, code
 
 
 def verify_path(folder: Path) -> Result:
@@ -236,20 +201,3 @@ def _explicit(inputs: Sequence[str]) -> dict[str, Artifact]:
             raise UsageError(f"got --input {item!r}, expected STAGE=DIR with STAGE one of {', '.join(sorted(known))}")
         artifacts[name] = open_artifact(Path(path))
     return artifacts
-
-
-def _texts(path: Path) -> list[str]:
-    from pipelines.sources import load_table
-
-    if not path.is_file():
-        raise UsageError(f"got {path}, expected a text file", hint="see `countermark detect --help`")
-    if path.suffix == ".txt":
-        return [path.read_text("utf-8")]
-    rows = load_table(str(path))
-    if not rows or any(not isinstance(row.get("text"), str) for row in rows):
-        raise UsageError(f"got {path} without a 'text' in every row, expected one")
-    return [row["text"] for row in rows]
-
-
-def _evidence(name: str, evidence: Any) -> dict[str, Any]:  # noqa: ANN401 - TokenEvidence, imported lazily
-    return {"name": name, "scored": evidence.scored, "total": evidence.total, "log10_p": evidence.log10_p}

@@ -29,6 +29,10 @@ Sampling = Literal["random", "sequential", "group_by_length"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
+PARAMETER_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+"""Types of scheme parameters; an integer is accepted where a float is expected."""
+
+
 class Section(BaseModel):
     """A block of the config: frozen, no unknown keys, no silent conversion, no NaN."""
 
@@ -73,7 +77,7 @@ class WatermarkConfig(BaseModel):
             if name not in fields:
                 raise PydanticCustomError("extra_forbidden", "unknown", {"key": name, "valid": sorted(fields)})
             wanted = fields[name]
-            if isinstance(value, bool) or not isinstance(value, int if wanted == "int" else int | float):
+            if isinstance(value, bool) is not (wanted == "bool") or not isinstance(value, PARAMETER_TYPES[wanted]):
                 raise PydanticCustomError("parameter", "expected a value of type {type}", {"key": name, "type": wanted})
         try:
             self.build()
@@ -104,6 +108,7 @@ class GenerateConfig(Section):
     temperature: Rate = 1.0
     top_k: NonNegative = 0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    min_p: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.6
 
     @model_validator(mode="after")

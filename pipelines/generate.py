@@ -19,6 +19,7 @@ from pipelines.artifact import write_rows
 from pipelines.assets import resolve_model
 from pipelines.sources import LabelledText, Reviews, balanced, load_reviews
 from verification.detect import detect
+from verification.retokenise import mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,14 +76,15 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
             path = context.work / f"batch-{number:05d}.json"
             if not path.exists():
                 engine = engine or HFEngine(model.path, config, subkey)
-                texts = engine.continue_batch([c.prompt for c in batch], [c.seed for c in batch])
-                write_checked_json(path, texts)
+                made = engine.continue_batch([c.prompt for c in batch], [c.seed for c in batch])
+                write_checked_json(path, [{"text": each.text, "tokens": list(each.tokens)} for each in made])
             keeper.take(batch, read_checked_json(path), advance)
     keeper.finish()
     write_rows(out / "rows.parquet", keeper.rows, ROW_SCHEMA)
     write_rows(out / "dropped.parquet", keeper.dropped, DROPPED_SCHEMA)
     ids, masks = token_ids(model.path, [row["text"] for row in keeper.rows])
     _, corpus = detect(ids, scheme, subkey, masks=masks)
+    lost = mismatch([keeper.tokens[row["id"]] for row in keeper.rows], ids, scheme.inputs)
     return {
         "rows": len(keeper.rows),
         "dropped": keeper.reasons(),
@@ -91,10 +93,12 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "watermark": {
             "scheme": scheme.name,
             "params": scheme.params(),
+            "statistic": scheme.statistics[0],
             "scope": SCOPE,
             "tokenizer": tokenizer_digest(model.path),
         },
-        "self_check": {"scored": corpus.scored, "green": corpus.total, "log10_p": round(corpus.log10_p or 0.0, 3)},
+        "self_check": {"scored": corpus.scored, "total": corpus.total, "log10_p": round(corpus.log10_p or 0.0, 3)},
+        "retokenisation": {"windows": lost.windows, "lost": lost.lost},
     }
 
 
@@ -145,6 +149,7 @@ class _Keeper:
     def __init__(self, config: GenerateConfig, agreement: Agreement, classes: int, model_digest: str) -> None:
         self.rows: list[dict[str, Any]] = []
         self.dropped: list[dict[str, Any]] = []
+        self.tokens: dict[str, list[int]] = {}
         self._config = config
         self._agreement = agreement
         self._model_digest = model_digest
@@ -166,8 +171,10 @@ class _Keeper:
                 batch.append(candidate)
         return batch
 
-    def take(self, batch: list[Candidate], texts: list[str], advance: Callable[[int], None]) -> None:
+    def take(self, batch: list[Candidate], made: list[dict[str, Any]], advance: Callable[[int], None]) -> None:
         """Sorts one batch into kept and dropped."""
+        texts = [each["text"] for each in made]
+        self.tokens |= {c.id: each["tokens"] for c, each in zip(batch, made, strict=True)}
         confidence = self._agreement.confidence(texts, [c.label for c in batch])
         kept = 0
         for candidate, text, sure in zip(batch, texts, confidence, strict=True):

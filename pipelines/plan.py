@@ -45,7 +45,7 @@ PROBE_SCHEMA = {
 }  # fmt: skip
 PLAN_FILE = "plan.json"
 KEYED_STATISTIC = "keyed binomial: one majority answer a trigger, exact tail"
-TOKEN_STATISTIC = "binomial over distinct PRF inputs, exact tail"  # noqa: S105 - a statistic's name
+TOKEN_STATISTIC = "{name} over distinct PRF inputs, exact tail"  # noqa: S105 - a statistic's name
 BASE_MODEL = "base"
 CARRIER_MAX_WORDS = 14
 
@@ -82,10 +82,11 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
 
 
 def _token(inputs: Mapping[str, Artifact]) -> ClaimPlan:
+    mark = inputs["generate"].manifest["watermark"]
     return ClaimPlan(
         claim=Claim.TOKEN,
-        statistic=TOKEN_STATISTIC,
-        mark=inputs["generate"].manifest["watermark"],
+        statistic=TOKEN_STATISTIC.format(name=mark["statistic"]),
+        mark=mark,
         suspects=(
             PlannedSuspect(name=DATASET, control=False, digest=inputs["mark"].digest),
             PlannedSuspect(name=HUMAN_TEXT, control=True, digest=""),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countermark.manifest import digest
+from watermarks.keys import KeyState
 from watermarks.keystore import load_ring, read_secret_file
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.artifact import Artifact
     from pipelines.config import RunConfig
     from pipelines.progress import Progress
-    from watermarks.keys import Key
+    from watermarks.keys import Key, KeyRing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +35,22 @@ class Context:
     work: Path
     progress: Progress
 
-    def key(self, *, marking: bool = False) -> Key:
+    def key(self, key_id: str | None = None, *, marking: bool = False) -> Key:
         """The owner's key, salted with the public value B where the config has one; ``marking`` needs an active one."""
-        keys = self.config.keys
-        ring = load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))
-        key = ring.get(keys.key_id, marking=marking)
-        return key.with_salt(keys.public_value.value.encode()) if keys.public_value else key
+        return self._salted(self._ring().get(key_id or self.config.keys.key_id, marking=marking))
+
+    def usable_keys(self) -> list[Key]:
+        """Every key of the ring that is not destroyed, salted likewise."""
+        ring = self._ring()
+        states = zip(ring.keys, ring.states, strict=True)
+        return [self._salted(key) for key, state in states if state is not KeyState.DESTROYED]
+
+    def _ring(self) -> KeyRing:
+        return load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))
+
+    def _salted(self, key: Key) -> Key:
+        public = self.config.keys.public_value
+        return key.with_salt(public.value.encode()) if public else key
 
     def ring_path(self) -> Path:
         """Where the sealed key ring is; relative paths count from the run folder."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError, IntegrityError
-from verification.detect import score
+from verification.detect import detect
 from verification.plan import (
     DATASET,
     KEYED_ARM,
@@ -44,19 +44,21 @@ from verification.statistics import (
     clopper_pearson,
     holm,
     log10_binomial_tail,
+    log10_calibrated_e,
     log10_e_value,
     log10_fisher,
     rank_p,
 )
+from verification.tally import tally
 from verification.verdict import Decision, Verdict
 from watermarks.keys import Key, commitment_opens, wrong_key
-from watermarks.schemes import make_scheme
+from watermarks.schemes import BinomialLaw, Scheme, make_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from verification.corpus import Corpus
+    from verification.detect import TokenEvidence
 
 PAPER_LABEL = "the paper's test, not a false-positive bound"
 HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
@@ -69,13 +71,13 @@ class Evidence:
     """What was gathered under the plan.
 
     Args:
-        corpora: distinct PRF inputs of each corpus of the token claim, by suspect name.
+        corpora: the texts of the token claim, by suspect name.
         answers: answers by claim and suspect, in the plan's order.
         probes: the probe list of each claim that asks.
         marked_rows: for each claim, how many rows carry each trigger or codeword in the release.
     """
 
-    corpora: Mapping[str, NDArray[np.int64]]
+    corpora: Mapping[str, Corpus]
     answers: Mapping[Claim, Mapping[str, Sequence[Answer]]]
     probes: Mapping[Claim, Sequence[Probe]]
     marked_rows: Mapping[Claim, Sequence[int]] = field(default_factory=dict)
@@ -112,27 +114,55 @@ def audit(plan: AuditPlan, key: Key, evidence: Evidence) -> list[Verdict]:
 
 
 def _token_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> list[Verdict]:
+    """The scheme's deciding statistic gives p; its count statistic, which is binomial, gives the effect (5, 6, 9)."""
     scheme = make_scheme(claim.mark["scheme"], claim.mark["params"])
     label = {name: claim.mark[name] for name in ("scheme", "params", "tokenizer", "scope")}
+    statistic = claim.mark["statistic"]
     findings = []
     for suspect in claim.suspects:
-        inputs = evidence.corpora[suspect.name]
+        corpus = evidence.corpora[suspect.name]
         arms = [(suspect.name, suspect.control, key)]
         if suspect.name == DATASET:
             arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, wrong_key(plan.wrong_key_seed, 0)))
         for name, control, who in arms:
-            found = score(inputs, scheme, who.token_subkey(**label))
+            subkey = who.token_subkey(**label)
+            _, found = detect(corpus, scheme, subkey, statistic=statistic)
             if found.log10_p is None:
                 raise InconclusiveError(f"got a corpus {name!r} with no scorable token, expected at least one")
-            verdict = _finding(plan, claim, name, found.total, found.scored, scheme.law().p, control=control, queries=0)
+            verdict = _token_finding(plan, claim, name, corpus, scheme, subkey, found, control=control)
             if not control:
-                others = [
-                    score(inputs, scheme, wrong_key(plan.wrong_key_seed, i).token_subkey(**label)).total
-                    for i in range(1, plan.wrong_keys + 1)
-                ]
-                verdict = replace(verdict, wrong_keys=_ranking(found.total, others))
+                wrong = [wrong_key(plan.wrong_key_seed, i).token_subkey(**label) for i in range(1, plan.wrong_keys + 1)]
+                sums = tally(corpus, scheme, wrong, statistic=statistic, each_text=False)
+                verdict = replace(verdict, wrong_keys=_ranking(found.total, sums.corpus_totals.tolist()))
             findings.append(replace(verdict, assumptions=(*verdict.assumptions, EXPANSION)))
     return findings
+
+
+def _token_finding(
+    plan: AuditPlan,
+    claim: ClaimPlan,
+    name: str,
+    corpus: Corpus,
+    scheme: Scheme,
+    subkey: bytes,
+    found: TokenEvidence,
+    *,
+    control: bool,
+) -> Verdict:
+    law = scheme.law(scheme.count_statistic)
+    if not isinstance(law, BinomialLaw):
+        raise TypeError(f"got a count statistic of {scheme.name} that is not binomial")
+    _, counts = detect(corpus, scheme, subkey, statistic=scheme.count_statistic)
+    verdict = replace(
+        _finding(plan, claim, name, counts.total, counts.scored * law.trials, law.p, control=control, queries=0),
+        log10_floor=found.log10_floor,
+    )
+    if found.statistic == scheme.count_statistic or found.log10_p is None:
+        return verdict
+    paid = math.log10(plan.commitments_made)
+    raw = min(0.0, found.log10_p + paid)
+    e = log10_calibrated_e(found.log10_p) - paid
+    return replace(verdict, log10_p=raw, log10_p_holm=raw, log10_e=e)
 
 
 def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> None:
@@ -291,7 +321,8 @@ def _word(verdict: Verdict, log10_alpha: float, family: int, failed_controls: Se
         return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
     if verdict.log10_p_holm <= log10_alpha:
         return replace(verdict, decision=Decision.SUPPORTED)
-    if verdict.trials * math.log10(verdict.chance) > log10_alpha - math.log10(family):
+    floor = verdict.trials * math.log10(verdict.chance) if verdict.log10_floor is None else verdict.log10_floor
+    if floor > log10_alpha - math.log10(family):
         reason = f"{verdict.trials} trials cannot reach alpha even if all succeed"
         return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
     return replace(verdict, decision=Decision.NOT_SUPPORTED)

@@ -31,6 +31,7 @@ class Verdict:
         log10_p: authoritative; ``p_value`` may underflow to 0.
         log10_p_holm: adjusted over the claims, or over the controls; this one is compared with alpha.
         log10_e: e-value of the same evidence, where the statistic has one.
+        log10_floor: the smallest log10 p that so much evidence could reach; None: ``trials`` times that of chance.
         successes, trials: what was counted.
         effect: success rate with its exact interval, and ``chance`` beside it.
         wrong_keys: the statistic under keys that anyone can re-derive, and the claim's rank among them.
@@ -51,6 +52,7 @@ class Verdict:
     chance: float
     effect: Interval
     log10_e: float | None = None
+    log10_floor: float | None = None
     wrong_keys: dict[str, Any] | None = None
     paper: dict[str, Any] | None = None
     reasons: tuple[str, ...] = ()

@@ -13,9 +13,14 @@ tensors on any device and gives the same bits everywhere. Inputs are arrays of `
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 Ints = Any
 """A NumPy ``int64`` array or a torch ``int64`` tensor."""
@@ -46,36 +51,52 @@ def split(seed: Ints) -> tuple[Ints, Ints]:
     return seed & MASK32, (seed >> 32) & MASK32
 
 
-def siphash_words(subkey: bytes, words: Ints) -> Ints:
+def siphash_words(subkey: bytes | Sequence[bytes], words: Ints, stream: int = 0) -> Ints:
     """SipHash-2-4 of each row of ``words`` (shape ``[..., h]``, values < 2³², read as little-endian u32).
 
-    Returns 64-bit hashes as signed integers of shape ``[...]``; ``h`` may be 0 (the empty message).
+    Args:
+        subkey: 16 bytes, or K such keys, which put an axis of length K before all others.
+        words: PRF inputs; ``h`` may be 0 (the empty message).
+        stream: where a scheme needs more than one independent seed an input, the streams after the first append their
+            number as one more word. The hash covers the length, so no stream meets an input of ``h`` words.
+
+    Returns:
+        64-bit hashes as signed integers of shape ``[...]`` (``[K, ...]`` for several keys).
 
     Raises:
-        ValueError: the sub-key is not 16 bytes.
+        ValueError: a sub-key is not 16 bytes.
     """
-    if len(subkey) != SUBKEY_BYTES:
-        raise ValueError(f"got a sub-key of {len(subkey)} bytes, expected {SUBKEY_BYTES}")
-    k0 = _signed(int.from_bytes(subkey[:8], "little"))
-    k1 = _signed(int.from_bytes(subkey[8:], "little"))
-    width = words.shape[-1]
+    columns = [words[..., i] for i in range(words.shape[-1])] + ([stream] if stream else [])
     zero = words.sum(-1) * 0  # an array of the right shape, library and device
+    k0, k1 = _halves(subkey, zero)
     v = (
         zero + (k0 ^ 0x736F6D6570736575),
         zero + (k1 ^ 0x646F72616E646F6D),
         zero + (k0 ^ 0x6C7967656E657261),
         zero + (k1 ^ 0x7465646279746573),
     )
-    for start in range(0, width - 1, 2):
-        v = _absorb(v, words[..., start] | (words[..., start + 1] << 32))
-    last = zero + _signed(((4 * width) & 0xFF) << 56)
-    if width % 2:
-        last = last | words[..., width - 1]
+    for low, high in zip(columns[0::2], columns[1::2], strict=False):
+        v = _absorb(v, low | (high << 32))
+    last = zero + _signed(((4 * len(columns)) & 0xFF) << 56)
+    if len(columns) % 2:
+        last = last | columns[-1]
     v = _absorb(v, last)
     v = (v[0], v[1], v[2] ^ 0xFF, v[3])
     for _ in range(4):
         v = _round(*v)
     return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def key_words(subkeys: Sequence[bytes]) -> NDArray[np.int64]:
+    """Sub-keys as ``[K, 2]`` signed little-endian halves.
+
+    Raises:
+        ValueError: a sub-key is not 16 bytes.
+    """
+    for subkey in subkeys:
+        if len(subkey) != SUBKEY_BYTES:
+            raise ValueError(f"got a sub-key of {len(subkey)} bytes, expected {SUBKEY_BYTES}")
+    return np.frombuffer(b"".join(subkeys), "<i8").reshape(-1, 2).astype(np.int64)
 
 
 def siphash_bytes(key: bytes, message: bytes) -> int:
@@ -98,10 +119,29 @@ def siphash_bytes(key: bytes, message: bytes) -> int:
     return int((v[0] ^ v[1] ^ v[2] ^ v[3])[0]) & 0xFFFFFFFFFFFFFFFF
 
 
-def draws(subkey: bytes, contexts: Ints, tokens: Ints) -> Ints:
-    """``h(token)`` under each context: ``contexts [N, h]`` and ``tokens [N]`` give ``[N]`` integers below 2³²."""
-    lo, hi = split(siphash_words(subkey, contexts))
+def draws(subkey: bytes | Sequence[bytes], contexts: Ints, tokens: Ints, stream: int = 0) -> Ints:
+    """``h(token)`` under each context: ``contexts [..., h]`` and ``tokens [...]`` broadcast to integers below 2³².
+
+    ``contexts [N, h]`` with ``tokens [N]`` scores observed tokens; ``[B, 1, h]`` with ``[1, V]`` spans a vocabulary.
+    """
+    lo, hi = split(siphash_words(subkey, contexts, stream))
     return expand(lo, hi, tokens)
+
+
+def list_draws(subkey: bytes | Sequence[bytes], tokens: Ints) -> Ints:
+    """The draw of each token of a fixed list: the low half of SipHash of the token itself, with no expansion."""
+    return siphash_words(subkey, tokens[..., None]) & MASK32
+
+
+def _halves(subkey: bytes | Sequence[bytes], like: Ints) -> tuple[Any, Any]:
+    """The two key words, as integers, or for several keys as arrays that broadcast before the axes of ``like``."""
+    if isinstance(subkey, bytes):
+        k0, k1 = key_words([subkey])[0].tolist()
+        return k0, k1
+    words = key_words(subkey).reshape(-1, *([1] * like.ndim), 2)
+    if not isinstance(like, np.ndarray):
+        words = like.new_tensor(words.tolist())
+    return words[..., 0], words[..., 1]
 
 
 def _absorb(v: tuple[Ints, Ints, Ints, Ints], word: Ints) -> tuple[Ints, Ints, Ints, Ints]:

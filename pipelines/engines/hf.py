@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from countermark import libraries
-from watermarks.adapters.hf import RowSampler, SchemeProcessor
+from pipelines.engines.decoding import Decoding, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +18,19 @@ if TYPE_CHECKING:
     from pipelines.config import GenerateConfig
 
 
-class HFEngine:
-    """A causal LM that continues prompts under a token watermark.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """A continuation as text, and the token ids that were drawn; the text may tokenise otherwise."""
 
-    Order of the processors: temperature, top-k, top-p, the watermark, the row's own sampler (``order: after``).
-    """
+    text: str
+    tokens: tuple[int, ...]
+
+
+class HFEngine:
+    """A causal LM that continues prompts under a token watermark."""
 
     def __init__(self, folder: Path, config: GenerateConfig, subkey: bytes) -> None:
         libraries.quiet()
-        self._config = config
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
@@ -41,33 +39,35 @@ class HFEngine:
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
         )
         self._model = model.to(self._device).eval()
-        self._mark = SchemeProcessor(config.watermark.build(), subkey, model.config.vocab_size)
-        self._stop = _stop_tokens(self._tokenizer, model.config.vocab_size)
+        self._scheme, self._subkey = config.watermark.build(), subkey
+        self._how = Decoding(
+            max_new_tokens=config.max_new_tokens,
+            min_new_tokens=config.min_new_tokens,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            min_p=config.min_p,
+            stop=tuple(_stop_tokens(self._tokenizer, model.config.vocab_size)),
+        )
 
-    def continue_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """One continuation a prompt, cut at the first line break; the prompt itself is not repeated."""
-        config = self._config
-        processors: list[Any] = []
-        if config.temperature != 1.0:
-            processors.append(TemperatureLogitsWarper(config.temperature))
-        if config.top_k:
-            processors.append(TopKLogitsWarper(config.top_k))
-        if config.top_p < 1.0:
-            processors.append(TopPLogitsWarper(config.top_p))
-        processors += [self._mark, RowSampler(list(seeds))]
+    def continue_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
+        """One continuation a prompt, which ends before the first line break; the prompt itself is not repeated."""
         encoded = self._tokenizer(list(prompts), padding=True, return_tensors="pt").to(self._device)
         with torch.inference_mode():
-            output = self._model.generate(
-                **encoded,
-                max_new_tokens=config.max_new_tokens,
-                min_new_tokens=config.min_new_tokens,
-                eos_token_id=self._stop,
-                do_sample=False,
-                logits_processor=LogitsProcessorList(processors),
+            answers = decode(
+                self._model,
+                encoded["input_ids"],
+                encoded["attention_mask"],
+                self._how,
+                seeds=seeds,
+                scheme=self._scheme,
+                subkey=self._subkey,
             )
-        new_tokens = output[:, encoded["input_ids"].shape[1] :]
-        texts = self._tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
-        return [" ".join(text.split("\n", 1)[0].split()) for text in texts]
+        texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return [
+            Continuation(text=" ".join(text.split("\n", 1)[0].split()), tokens=tuple(tokens))
+            for text, tokens in zip(texts, answers, strict=True)
+        ]
 
 
 def token_ids(folder: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[list[bool]]]:
@@ -76,6 +76,12 @@ def token_ids(folder: Path, texts: Sequence[str]) -> tuple[list[list[int]], list
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
     return ids, [[token not in special for token in row] for row in ids]
+
+
+def decoded(folder: Path, ids: Sequence[Sequence[int]]) -> list[str]:
+    """The texts that token ids spell, as they stand."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return tokenizer.batch_decode([list(row) for row in ids], clean_up_tokenization_spaces=False)  # type: ignore[no-any-return]
 
 
 def _stop_tokens(tokenizer: Any, vocab_size: int) -> list[int]:  # noqa: ANN401

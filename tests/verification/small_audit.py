@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verification.audit import Evidence, audit
-from verification.detect import distinct
+from verification.corpus import Corpus
 from verification.plan import (
     DATASET,
     HUMAN_TEXT,
@@ -46,7 +46,8 @@ CARRIERS = {
 }
 PARSER = {Claim.INPUT_LEVEL: "exact/1", Claim.DOUBLE_I: "first_word/1"}
 SCHEME = Kgw(gamma=0.25, context_width=2)
-TOKEN_MARK = {"scheme": "kgw", "params": SCHEME.params(), "tokenizer": "ab", "scope": "s"}
+TOKEN_LABEL = {"scheme": "kgw", "params": SCHEME.params(), "tokenizer": "ab", "scope": "s"}
+TOKEN_MARK = {**TOKEN_LABEL, "statistic": "green"}
 CONFIG_DIGEST = "config"
 
 
@@ -104,13 +105,13 @@ def mark_of(claim: Claim, triggers: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def corpus(key: Key | None, count: int = 400, seed: int = 0) -> np.ndarray:
-    """Distinct PRF inputs: of text marked under ``key``, or of text that nobody marked."""
-    inputs = distinct(np.random.default_rng(seed).integers(0, 50_000, (count * 8, 3)))
-    if key is None:
-        return inputs[:count]
-    drawn = prf.draws(key.token_subkey(**TOKEN_MARK), inputs[:, :2], inputs[:, 2])
-    return inputs[SCHEME.worth(drawn).astype(bool)][:count]
+def corpus(key: Key | None, count: int = 400, seed: int = 0) -> Corpus:
+    """Texts of one PRF input each: marked under ``key``, or by nobody."""
+    inputs = np.unique(np.random.default_rng(seed).integers(0, 50_000, (count * 8, 3)), axis=0)
+    if key is not None:
+        drawn = prf.draws(key.token_subkey(**TOKEN_LABEL), inputs[:, :2], inputs[:, 2])
+        inputs = inputs[SCHEME.worth(drawn, "green").astype(bool)]
+    return Corpus.pack(inputs[:count].tolist())
 
 
 def build(

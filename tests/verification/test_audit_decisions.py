@@ -14,6 +14,7 @@ from countermark.errors import InconclusiveError
 from tests.support import key_of
 from tests.verification.small_audit import allowed_answers, build, corpus, hash_answers, mark_of, trained
 from verification.audit import HONEST_DRAW
+from verification.corpus import Corpus
 from verification.plan import DATASET, HUMAN_TEXT, Claim
 from verification.verdict import Decision
 
@@ -149,7 +150,7 @@ def test_a_control_that_is_supported_makes_its_claim_inconclusive(claim):
 
 
 def test_marked_human_text_makes_the_token_claim_inconclusive(whole):
-    corpora = {**whole.evidence.corpora, HUMAN_TEXT: whole.evidence.corpora[DATASET][:200]}
+    corpora = {**whole.evidence.corpora, HUMAN_TEXT: corpus(whole.key, 200)}
     found = replace(whole, evidence=replace(whole.evidence, corpora=corpora)).verdicts()
     assert found[Claim.TOKEN, DATASET].decision is INCONCLUSIVE
     assert found[Claim.DOUBLE_I, "suspect"].decision is SUPPORTED
@@ -161,7 +162,7 @@ def test_unmarked_text_is_not_supported(whole):
 
 
 def test_an_empty_corpus_decides_nothing(whole):
-    corpora = {**whole.evidence.corpora, DATASET: corpus(None)[:0]}
+    corpora = {**whole.evidence.corpora, DATASET: Corpus.pack([[]])}
     with pytest.raises(InconclusiveError, match="no scorable token"):
         replace(whole, evidence=replace(whole.evidence, corpora=corpora)).verdicts()
 

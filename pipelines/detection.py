@@ -1,0 +1,201 @@
+"""``countermark detect``: texts against one key, or against every key, scheme and scope that could have marked them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
+from verification.detect import Found, Mark, TokenEvidence, detect, search
+from watermarks.schemes import make_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.config import RunConfig
+    from verification.corpus import Corpus
+    from verification.retokenise import Mismatch
+    from watermarks.keys import Key
+    from watermarks.schemes import Scheme
+
+TOO_SHORT = "too short"
+LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What is looked for: all combinations are tried, and all are paid for (Holm).
+
+    Args:
+        key_ids: keys of the ring; empty is the ring's primary.
+        all_keys: every key of the ring that is not destroyed.
+        schemes: ``NAME`` or ``NAME:param=value,...``; empty is the config's scheme.
+        scopes: scopes of the sub-keys (a dataset, a deployment, a recipient).
+        statistic: one of the scheme's statistics; empty is its first.
+        device: ``cpu`` or a torch device.
+    """
+
+    key_ids: tuple[str, ...] = ()
+    all_keys: bool = False
+    schemes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    statistic: str = ""
+    device: str = "cpu"
+
+
+def detect_files(files: Sequence[Path], config: RunConfig, what: Search) -> tuple[list[str], Any, int]:
+    """Token evidence of texts; exit code 0 if supported at ``audit.alpha``, 1 if not, 5 if too short to say."""
+    from pipelines.assets import resolve_model
+    from pipelines.generate import SCOPE, tokenizer_digest
+
+    rows = [row for path in files for row in read_texts(path)]
+    model = resolve_model(config.generate.model)
+    corpus, lost = _corpus(model.path, rows, config.generate.watermark.build())
+    schemes = [parse_scheme(spec) for spec in what.schemes] or [config.generate.watermark.build()]
+    keys = _keys(config, what)
+    digest = tokenizer_digest(model.path)
+    marks = [
+        Mark(
+            name=_name(key, scheme, scope, [keys, schemes, what.scopes]),
+            scheme=scheme,
+            subkey=key.token_subkey(scheme=scheme.name, params=scheme.params(), tokenizer=digest, scope=scope),
+            statistic=what.statistic,
+        )
+        for key in keys
+        for scheme in schemes
+        for scope in what.scopes or (SCOPE,)
+    ]
+    log10_alpha = math.log10(config.audit.alpha)
+    if len(marks) == 1:
+        lines, body, code = _one(corpus, marks[0], log10_alpha, what.device)
+    else:
+        lines, body, code = _many(search(corpus, marks, device=what.device), log10_alpha)
+    lines.append(f"re-tokenisation: {lost.lost} of {lost.windows} inputs lost ({lost.rate:.2%})")
+    body |= {"alpha": config.audit.alpha, "retokenisation": {"windows": lost.windows, "lost": lost.lost}}
+    return lines, body, code
+
+
+def parse_scheme(spec: str) -> Scheme:
+    """``kgw`` or ``kgw:context_width=4,self_salt=true`` as a scheme.
+
+    Raises:
+        UsageError: what is not of that form, or what the scheme refuses.
+    """
+    from pydantic import ValidationError
+
+    from pipelines.config import WatermarkConfig
+    from pipelines.yamlsource import parse_yaml
+
+    name, _, rest = spec.partition(":")
+    params = {}
+    for item in rest.split(",") if rest else []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"got {item!r} in --scheme {spec!r}, expected param=value")
+        params[key.strip()] = parse_yaml(f"value: {value}", "--scheme").data["value"]
+    try:
+        return WatermarkConfig.model_validate({"scheme": name, **params}).build()
+    except ValidationError as error:
+        make_scheme(name, params)  # says it in one line, where the scheme itself refuses
+        raise UsageError(f"got --scheme {spec!r}: {error.errors()[0]['msg']}") from None
+
+
+def read_texts(path: Path) -> list[dict[str, Any]]:
+    """Rows with a ``text``, and the generated ``tokens`` where a file has them; a .txt file is one row.
+
+    Raises:
+        UsageError: no such file, no rows, or rows without text.
+    """
+    from pipelines.sources import load_table
+
+    if not path.is_file():
+        raise UsageError(f"got {path}, expected a text file", hint="see `countermark detect --help`")
+    if path.suffix == ".txt":
+        return [{"text": path.read_text("utf-8")}]
+    rows = load_table(str(path))
+    if not rows or any(not isinstance(row.get("text"), str) for row in rows):
+        raise UsageError(f"got {path} without a 'text' in every row, expected one")
+    return rows
+
+
+def _corpus(folder: Path, rows: Sequence[dict[str, Any]], scheme: Scheme) -> tuple[Corpus, Mismatch]:
+    """The texts as tokens, and how many inputs tokenising lost: against the generated tokens where rows have them,
+    else against the text that the tokens decode to, tokenised again.
+    """
+    from pipelines.engines.hf import decoded, token_ids
+    from verification.corpus import Corpus
+    from verification.retokenise import mismatch
+
+    ids, masks = token_ids(folder, [row["text"] for row in rows])
+    generated = [row["tokens"] for row in rows if row.get("tokens")]
+    if generated:
+        read = [tokens for row, tokens in zip(rows, ids, strict=True) if row.get("tokens")]
+        lost = mismatch(generated, read, scheme.inputs)
+    else:
+        lost = mismatch(ids, token_ids(folder, decoded(folder, ids))[0], scheme.inputs)
+    return Corpus.pack(ids, masks), lost
+
+
+def _keys(config: RunConfig, what: Search) -> list[Key]:
+    from pipelines.progress import QuietProgress
+    from pipelines.stage import Context
+
+    context = Context(config=config, owner=Path("owner"), work=Path(), progress=QuietProgress())
+    if what.all_keys:
+        return context.usable_keys()
+    return [context.key(key_id=key_id) for key_id in what.key_ids] or [context.key()]
+
+
+def _name(key: Key, scheme: Scheme, scope: str, choices: Sequence[Sequence[Any]]) -> str:
+    """What tells this mark from the others of the search."""
+    parts = (key.key_id, _short(scheme), scope)
+    return " ".join(part for part, choice in zip(parts, choices, strict=True) if len(choice) > 1) or key.key_id
+
+
+def _short(scheme: Scheme) -> str:
+    made = make_scheme(scheme.name, {}).params()
+    changed = ",".join(f"{k}={v}" for k, v in scheme.params().items() if made[k] != v)
+    return f"{scheme.name}:{changed}" if changed else scheme.name
+
+
+def _one(corpus: Corpus, mark: Mark, log10_alpha: float, device: str) -> tuple[list[str], dict[str, Any], int]:
+    each, whole = detect(corpus, mark.scheme, mark.subkey, statistic=mark.statistic, device=device)
+    rows = [_row(f"text {i}", e, log10_alpha) for i, e in enumerate(each)] + [_row("corpus", whole, log10_alpha)]
+    lines = [f"{'':<12} {'scored':>8} {mark.counted_by:>14} {'log10 p':>9}"]
+    for row in rows:
+        p = "-" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
+        note = f"  {TOO_SHORT}" if row["too_short"] else ""
+        lines.append(f"{row['name']:<12} {row['scored']:>8} {row['total']:>14} {p:>9}{note}")
+    return lines, {"key_id": mark.name, "evidence": rows}, _code([whole], whole.log10_p, log10_alpha)
+
+
+def _many(found: Sequence[Found], log10_alpha: float) -> tuple[list[str], dict[str, Any], int]:
+    """The ranked list for the corpus; a mark is found if it survives Holm over everything that was tried."""
+    rows = [{**_row(f.name, f.evidence, log10_alpha), "log10_p_holm": f.log10_p_holm} for f in found]
+    lines = [f"{len(found)} marks tried; Holm over all of them", f"{'log10 p':>9} {'Holm':>9} {'scored':>8}  mark"]
+    for row in rows[:LISTED]:
+        p = "-" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
+        lines.append(f"{p:>9} {row['log10_p_holm']:>9.2f} {row['scored']:>8}  {row['name']}")
+    if len(rows) > LISTED:
+        lines.append(f"… and {len(rows) - LISTED} more (all with --json)")
+    level = log10_alpha - math.log10(len(found))
+    return lines, {"marks": rows}, _code([f.evidence for f in found], rows[0]["log10_p_holm"], log10_alpha, level)
+
+
+def _code(evidence: Sequence[TokenEvidence], best: float | None, log10_alpha: float, level: float | None = None) -> int:
+    if all(each.too_short(log10_alpha if level is None else level) for each in evidence):
+        return EXIT_INCONCLUSIVE
+    return EXIT_OK if best is not None and best <= log10_alpha else EXIT_NOT_SUPPORTED
+
+
+def _row(name: str, evidence: TokenEvidence, log10_alpha: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "statistic": evidence.statistic,
+        "scored": evidence.scored,
+        "total": evidence.total,
+        "log10_p": evidence.log10_p,
+        "too_short": evidence.too_short(log10_alpha),
+    }
