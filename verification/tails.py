@@ -127,7 +127,8 @@ def _mixed_gamma(
 
     def log_integrand(u: NDArray[np.float64]) -> NDArray[np.float64]:
         flat = _gamma((x / (a * u + b * (1 - u))).ravel(), np.broadcast_to(2 * n, u.shape).ravel())
-        return flat.reshape(u.shape) + (n - 1) * (np.log(u) + np.log1p(-u)) - special.betaln(n, n)
+        log_beta: NDArray[np.float64] = (n - 1) * (np.log(u) + np.log1p(-u)) - special.betaln(n, n)
+        return flat.reshape(u.shape) + log_beta
 
     low, high = np.zeros(x.shape), np.ones(x.shape)
     grid = (np.arange(32) + 0.5) / 32
@@ -141,8 +142,8 @@ def _mixed_gamma(
             break
     nodes, weights = np.polynomial.legendre.leggauss(96)
     inside = log_integrand(low + (high - low) * (nodes + 1) / 2)
-    logs: NDArray[np.float64] = special.logsumexp(inside, b=weights * (high - low) / 2, axis=-1) + _SAFETY
-    return logs
+    tail: NDArray[np.float64] = special.logsumexp(inside, b=weights * (high - low) / 2, axis=-1) + _SAFETY
+    return tail
 
 
 def _counted(total: int, law: CountLaw, counts: NDArray[np.int64]) -> float:

@@ -33,8 +33,8 @@ _INVERSE = 2.0**-32
 
 
 # numba widens uint32 arithmetic to 64 bits: every product is cut back before it is used.
-@njit(inline="always", cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def mix32(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, D103
+@njit(inline="always", cache=True)
+def mix32(x):
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x21F0AAAD))
     x = np.uint32(x ^ (x >> np.uint32(15)))
@@ -42,16 +42,16 @@ def mix32(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, D103
     return np.uint32(x ^ (x >> np.uint32(15)))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _expand_rows(lo, hi, spread, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _expand_rows(lo, hi, spread, out):
     for index in range(out.shape[0]):
         low, high, row = lo[index], hi[index], out[index]
         for token in range(row.shape[0]):
             row[token] = mix32(np.uint32(mix32(np.uint32(spread[token] ^ low)) ^ high))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _bias_rows(lo, hi, spread, limit, delta, scores, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _bias_rows(lo, hi, spread, limit, delta, scores, out):
     nothing = np.float32(0.0)
     for index in range(out.shape[0]):
         low, high, row, source = lo[index], hi[index], out[index], scores[index]
@@ -60,8 +60,8 @@ def _bias_rows(lo, hi, spread, limit, delta, scores, out):  # type: ignore[no-un
             row[token] = source[token] + (delta if draw < limit else nothing)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _anchored_rows(lo, hi, colour_lo, colour_hi, spread, limit, delta, scores, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _anchored_rows(lo, hi, colour_lo, colour_hi, spread, limit, delta, scores, out):
     """Block by block: the running minimum over anchors keeps the colour seed of the best, then one colour a token."""
     best = np.empty(BLOCK, np.uint32)
     low = np.empty(BLOCK, np.uint32)
@@ -88,8 +88,8 @@ def _anchored_rows(lo, hi, colour_lo, colour_hi, spread, limit, delta, scores, o
                 row[i] = source[i] + (delta if draw < limit else nothing)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _choose_rows(lo, hi, spread, scores, chosen):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _choose_rows(lo, hi, spread, scores, chosen):
     """Argmax of log p - log E. Few tokens pay for logarithms: an upper bound in cheap arithmetic rules out the rest.
 
     E >= w, and the float whose bits are read as a line between powers of two lies below log2, so
@@ -125,8 +125,8 @@ def _choose_rows(lo, hi, spread, scores, chosen):  # type: ignore[no-untyped-def
         chosen[index] = winner
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _play_rows(lo, hi, spread, layers, p, scores, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _play_rows(lo, hi, spread, layers, p, scores, out):
     """All layers of each row. Tokens that masks left without mass are set aside first."""
     for index in range(p.shape[0]):
         low, high, row = lo[index], hi[index], p[index]
@@ -150,8 +150,8 @@ def _play_rows(lo, hi, spread, layers, p, scores, out):  # type: ignore[no-untyp
                 out[index, token] += gain[part, pattern]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _play(mass, bits, layers):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _play(mass, bits, layers):
     """Log multiplier of each bit pattern, ten layers at a time.
 
     What a layer does to a token depends on the token's bit and on the total mass of set bits alone. So ten layers play

@@ -22,13 +22,13 @@ BUCKET = 1 << 12
 _SALT = np.array([secrets.randbits(64), secrets.randbits(64)], np.uint64)
 
 
-@njit(inline="always", cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _rotl(x, bits):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(inline="always", cache=True)
+def _rotl(x, bits):
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@njit(inline="always", cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(inline="always", cache=True)
+def _round(v0, v1, v2, v3):
     v0 = v0 + v1
     v2 = v2 + v3
     v1 = _rotl(v1, 13) ^ v0
@@ -42,8 +42,8 @@ def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN2
     return v0, v1, v2, v3
 
 
-@njit(inline="always", cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _siphash(k0, k1, tokens, end, width, stream):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(inline="always", cache=True)
+def _siphash(k0, k1, tokens, end, width, stream):
     """SipHash-2-4 of ``tokens[end - width : end]`` as u32 words, and of ``stream`` after them if it is not 0."""
     v0 = k0 ^ np.uint64(0x736F6D6570736575)
     v1 = k1 ^ np.uint64(0x646F72616E646F6D)
@@ -73,31 +73,31 @@ def _siphash(k0, k1, tokens, end, width, stream):  # type: ignore[no-untyped-def
     return v0 ^ v1 ^ v2 ^ v3
 
 
-@njit(inline="always", cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _expand(seed, token):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(inline="always", cache=True)
+def _expand(seed, token):
     spread = np.uint32(np.uint32(token) * np.uint32(0x9E3779B1))
     low, high = np.uint32(seed & np.uint64(0xFFFFFFFF)), np.uint32(seed >> np.uint64(32))
     return mix32(np.uint32(mix32(np.uint32(spread ^ low)) ^ high))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _context_draws(keys, tokens, positions, width, stream, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _context_draws(keys, tokens, positions, width, stream, out):
     for k in range(keys.shape[0]):
         for i in range(positions.shape[0]):
             at = positions[i]
             out[k, i] = _expand(_siphash(keys[k, 0], keys[k, 1], tokens, at, width, stream), tokens[at])
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _list_draws(keys, tokens, positions, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _list_draws(keys, tokens, positions, out):
     for k in range(keys.shape[0]):
         for i in range(positions.shape[0]):
             seed = _siphash(keys[k, 0], keys[k, 1], tokens, positions[i] + 1, 1, 0)
             out[k, i] = np.int64(seed & np.uint64(0xFFFFFFFF))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _anchored_draws(keys, tokens, positions, width, stream, seeds, out, used):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _anchored_draws(keys, tokens, positions, width, stream, seeds, out, used):
     """The seed of every token of the stretch once; each position then compares its h anchors."""
     begin = positions[0] - width
     for k in range(keys.shape[0]):
@@ -114,8 +114,8 @@ def _anchored_draws(keys, tokens, positions, width, stream, seeds, out, used):  
             used[k, i] = (np.int64(tokens[anchor]) << 32) | np.int64(tokens[at])
 
 
-@njit(inline="always", cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _code(tokens, at, back, ahead, salt):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(inline="always", cache=True)
+def _code(tokens, at, back, ahead, salt):
     code = salt
     for j in range(at - back, at + ahead):
         code = (code ^ np.uint64(tokens[j])) * np.uint64(0x9E3779B97F4A7C15)
@@ -123,8 +123,8 @@ def _code(tokens, at, back, ahead, salt):  # type: ignore[no-untyped-def] # noqa
     return code
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _first_in_groups(order, codes, ends, entry, known, first):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _first_in_groups(order, codes, ends, entry, known, first):
     """Open addressing, one table a group; codes and the table's copy of them are 128 bits."""
     for group in range(ends.shape[0] - 1):
         low, high = ends[group], ends[group + 1]
@@ -146,8 +146,8 @@ def _first_in_groups(order, codes, ends, entry, known, first):  # type: ignore[n
             first[i] = entry[slot]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _codes(tokens, positions, back, ahead, salt, codes):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _codes(tokens, positions, back, ahead, salt, codes):
     for i in range(positions.shape[0]):
         one, two = salt[0], salt[1]
         for j in range(positions[i] - back, positions[i] + ahead):
@@ -160,8 +160,8 @@ def _codes(tokens, positions, back, ahead, salt, codes):  # type: ignore[no-unty
         codes[i, 1] = two
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _deal(codes, buckets, ends, order):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _deal(codes, buckets, ends, order):
     """A stable counting sort into buckets by the code's upper bits: each bucket's table then fits the cache."""
     for i in range(codes.shape[0]):
         ends[(np.int64(codes[i, 0] >> np.uint64(40)) & (buckets - 1)) + 1] += 1
@@ -174,8 +174,8 @@ def _deal(codes, buckets, ends, order):  # type: ignore[no-untyped-def] # noqa: 
         place[bucket] += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _whole_windows(allowed, starts, width, positions):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+@njit(nogil=True, cache=True)
+def _whole_windows(allowed, starts, width, positions):
     count = 0
     for text in range(starts.shape[0] - 1):
         run = 0

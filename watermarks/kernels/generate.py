@@ -36,7 +36,7 @@ def mark_plain(scheme: Scheme, subkey: bytes, contexts: torch.Tensor, scores: to
     """The reference: the scheme's own draws and bend, in plain torch, on any device."""
     tokens = torch.arange(scores.shape[-1], device=scores.device)
     draws = scheme.draws(subkey, contexts[:, None, :].long(), tokens[None, :])
-    return scheme.bend(scores, draws)  # type: ignore[no-any-return]
+    return scheme.bend(scores, draws)
 
 
 def _kernel(scheme: Scheme, scores: torch.Tensor) -> Callable[..., torch.Tensor] | None:

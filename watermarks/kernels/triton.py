@@ -1,8 +1,8 @@
 """Generation kernels for CUDA in Triton: logits are read once, draws are made in registers, nothing V-sized is stored
 but the marked scores.
 
-Colours and draws are the bits of :mod:`watermarks.prf`. The seeds of the few context tokens are hashed by the plain torch
-path, on the device. See README for what has been run on a GPU.
+Colours and draws are the bits of :mod:`watermarks.prf`. The seeds of the few context tokens are hashed by the plain
+torch path, on the device. See README for what has been run on a GPU.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from watermarks.schemes import Scheme
 
 BLOCK = 1024
+SMALL = tl.constexpr(1e-3)
 
 
 @triton.jit
-def _mix32(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _mix32(x):
     x = x ^ (x >> 16)
     x = x * 0x21F0AAAD
     x = x ^ (x >> 15)
@@ -38,13 +39,13 @@ def _mix32(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
 
 
 @triton.jit
-def _draw(token, lo, hi):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _draw(token, lo, hi):
     """``h(token)`` as an unsigned 32-bit integer."""
     return _mix32(_mix32((token.to(tl.uint32) * 0x9E3779B1) ^ lo) ^ hi)
 
 
 @triton.jit
-def _bias(scores, out, lo, hi, limit, delta, width, stride, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, N803
+def _bias(scores, out, lo, hi, limit, delta, width, stride, BLOCK: tl.constexpr):
     row, token = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = token < width
     low, high = tl.load(lo + row).to(tl.uint32), tl.load(hi + row).to(tl.uint32)
@@ -56,7 +57,7 @@ def _bias(scores, out, lo, hi, limit, delta, width, stride, BLOCK: tl.constexpr)
 @triton.jit
 def _anchored(
     scores, out, lo, hi, colour_lo, colour_hi, limit, delta, width, stride, H: tl.constexpr, BLOCK: tl.constexpr
-):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, N803, E501
+):
     row, token = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = token < width
     score = tl.load(scores + row * stride + token, mask=inside, other=float("-inf"))
@@ -74,7 +75,7 @@ def _anchored(
 
 
 @triton.jit
-def _block_best(scores, best, where, lo, hi, width, stride, blocks, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, N803
+def _block_best(scores, best, where, lo, hi, width, stride, blocks, BLOCK: tl.constexpr):
     """The best token of each block; a second, small reduction over blocks is left to torch."""
     row, block = tl.program_id(0), tl.program_id(1)
     token = block * BLOCK + tl.arange(0, BLOCK)
@@ -84,7 +85,7 @@ def _block_best(scores, best, where, lo, hi, width, stride, blocks, BLOCK: tl.co
     w = (draw.to(tl.float64) + 0.5) * 2.3283064365386963e-10
     # -log1p(-w) without a log1p: the series where w is small and log(1 - w) loses digits
     series = w * (1.0 + w * (0.5 + w * (1.0 / 3.0 + w * (0.25 + w * 0.2))))
-    e = tl.where(w < 1e-3, series, -tl.log(1.0 - w))
+    e = tl.where(w < SMALL, series, -tl.log(1.0 - w))
     value = tl.where(inside, score - tl.log(e), float("-inf"))
     top = tl.max(value, 0)
     tl.store(best + row * blocks + block, top)
