@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?=
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo test test-unit lint clean
+.PHONY: install demo test test-unit lint clean bench-schemes
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,9 @@ test: install
 
 test-unit: install
 	$(BIN)/python -m pytest -m "not slow"
+
+bench-schemes: install
+	$(BIN)/python -m benchmarks.schemes
 
 lint: install
 	$(BIN)/ruff check .

@@ -147,20 +147,27 @@ def _mixed_gamma(
 
 
 def _counted(total: int, law: CountLaw, counts: NDArray[np.int64]) -> float:
-    """One text: convolved directly, or for the many inputs of a corpus over all frequencies."""
-    weights = law.weight(counts)
-    if len(weights) <= _CONVOLVED:
-        pmf = np.zeros(int(weights.sum()) + 1)
-        pmf[0], top = 1.0, 0
-        for weight in np.sort(weights):
-            top += int(weight)
-            pmf[weight : top + 1] = (1 - law.p) * pmf[weight : top + 1] + law.p * pmf[: top + 1 - weight]
-            pmf[:weight] *= 1 - law.p
-        tail = float(pmf[max(total, 0) :].sum())
-        if tail > TINY:
-            return math.log(tail) + _SAFETY
-    values, repeats = np.unique(weights, return_counts=True)
+    """One text; over all frequencies for the many inputs of a corpus, and where a convolution underflows."""
+    values, repeats = np.unique(law.weight(counts), return_counts=True)
+    if len(counts) <= _CONVOLVED:
+        table = _count_table(law, tuple(values.tolist()), tuple(repeats.tolist()))
+        at = max(total, 0)
+        if at < len(table) and table[at] > math.log(TINY):
+            return float(table[at])
     return float(_weighted(np.array([total]), repeats[None, :], values, law.p, reach=math.inf)[0])
+
+
+@lru_cache(maxsize=256)
+def _count_table(law: CountLaw, values: tuple[int, ...], repeats: tuple[int, ...]) -> NDArray[np.float64]:
+    """ln P(sum >= s) for every s, by direct convolution; the same for every key that is tried on a text."""
+    pmf = np.zeros(sum(v * r for v, r in zip(values, repeats, strict=True)) + 1)
+    pmf[0], top = 1.0, 0
+    for weight in np.repeat(values, repeats):
+        top += int(weight)
+        pmf[weight : top + 1] = (1 - law.p) * pmf[weight : top + 1] + law.p * pmf[: top + 1 - weight]
+        pmf[:weight] *= 1 - law.p
+    with np.errstate(divide="ignore"):
+        return np.log(np.cumsum(pmf[::-1])[::-1]) + _SAFETY
 
 
 def _lattice(totals: NDArray[np.int64], scored: NDArray[np.int64], law: LatticeLaw) -> NDArray[np.float64]:

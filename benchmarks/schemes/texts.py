@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,9 @@ def texts(scheme: str, setting: Setting) -> Iterator[Text]:
             yield Text(prompt=tuple(prompt), tokens=tuple(tokens), subkey=subkey(scheme, batch))
 
 
+@lru_cache(maxsize=1)
 def load() -> tuple[Any, Any]:
-    """Model and tokenizer."""
+    """Model and tokenizer, once."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -89,12 +91,13 @@ def load() -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), tokenizer
 
 
-def prompts(tokenizer: Any, count: int) -> list[list[int]]:  # noqa: ANN401
+def prompts(count: int) -> list[list[int]]:
     """The first tokens of ``count`` different real passages, all of one length."""
     import json
 
     from pipelines.assets import BOOLQ
 
+    _, tokenizer = load()
     found: dict[str, list[int]] = {}
     for line in BOOLQ.locate().read_text("utf-8").splitlines():
         row = json.loads(line)
@@ -107,7 +110,7 @@ def prompts(tokenizer: Any, count: int) -> list[list[int]]:  # noqa: ANN401
     return list(found.values())
 
 
-def make(model: Any, tokenizer: Any, scheme: str, setting: Setting, batch: int) -> None:  # noqa: ANN401
+def make(scheme: str, setting: Setting, batch: int) -> None:
     """Generates one batch, unless it is there."""
     import torch
 
@@ -116,8 +119,9 @@ def make(model: Any, tokenizer: Any, scheme: str, setting: Setting, batch: int) 
     path = _path(scheme, setting, batch)
     if path.exists():
         return
+    model, tokenizer = load()
     began = time.perf_counter()
-    chosen = prompts(tokenizer, BATCH * (batch + 1))[BATCH * batch :]
+    chosen = prompts(BATCH * (batch + 1))[BATCH * batch :]
     length = setting.lengths[batch]
     how = Decoding(
         max_new_tokens=length,
@@ -149,11 +153,8 @@ def _path(scheme: str, setting: Setting, batch: int) -> Path:
 def make_all() -> None:
     """Everything that is missing, the figures with bars first."""
     jobs = [(s, name, b) for s in SETTINGS for name in SCHEMES for b in range(len(s.lengths))]
-    missing = [job for job in jobs if not _path(job[1], job[0], job[2]).exists()]
-    if missing:
-        model, tokenizer = load()
-        for setting, name, batch in missing:
-            make(model, tokenizer, name, setting, batch)
+    for setting, name, batch in jobs:
+        make(name, setting, batch)
 
 
 if __name__ == "__main__":
