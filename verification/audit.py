@@ -23,9 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError, IntegrityError
-from verification.detect import detect
+from verification.findings import finding, ranking
 from verification.plan import (
-    DATASET,
     KEYED_ARM,
     PAPER_REFERENCE_ARM,
     PAPER_TRIGGER_ARM,
@@ -40,29 +39,17 @@ from verification.plan import (
     probes_for,
 )
 from verification.probe import PARSERS, Answer, Probe, majority
-from verification.statistics import (
-    clopper_pearson,
-    holm,
-    log10_binomial_tail,
-    log10_calibrated_e,
-    log10_e_value,
-    log10_fisher,
-    rank_p,
-)
-from verification.tally import tally
+from verification.statistics import holm, log10_fisher
+from verification.token_claim import token_findings
 from verification.verdict import Decision, Verdict
 from watermarks.keys import Key, commitment_opens, wrong_key
-from watermarks.schemes import BinomialLaw, Scheme, make_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from verification.corpus import Corpus
-    from verification.detect import TokenEvidence
 
 PAPER_LABEL = "the paper's test, not a false-positive bound"
-HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
-EXPANSION = "assumes that the token PRF's vocabulary expansion behaves like independent draws (tested, not proved)"
 UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
 
 
@@ -106,63 +93,11 @@ def audit(plan: AuditPlan, key: Key, evidence: Evidence) -> list[Verdict]:
     findings: list[Verdict] = []
     for claim in plan.claims:
         if claim.claim is Claim.TOKEN:
-            findings += _token_findings(plan, claim, key, evidence)
+            findings += token_findings(plan, claim, key, evidence.corpora)
         else:
             _check_probes(plan, claim, key, evidence)  # 1, 2, 3
             findings += _keyed_findings(plan, claim, key, evidence)
     return _decide(plan, findings)
-
-
-def _token_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> list[Verdict]:
-    """The scheme's deciding statistic gives p; its count statistic, which is binomial, gives the effect (5, 6, 9)."""
-    scheme = make_scheme(claim.mark["scheme"], claim.mark["params"])
-    label = {name: claim.mark[name] for name in ("scheme", "params", "tokenizer", "scope")}
-    statistic = claim.mark["statistic"]
-    findings = []
-    for suspect in claim.suspects:
-        corpus = evidence.corpora[suspect.name]
-        arms = [(suspect.name, suspect.control, key)]
-        if suspect.name == DATASET:
-            arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, wrong_key(plan.wrong_key_seed, 0)))
-        for name, control, who in arms:
-            subkey = who.token_subkey(**label)
-            _, found = detect(corpus, scheme, subkey, statistic=statistic)
-            if found.log10_p is None:
-                raise InconclusiveError(f"got a corpus {name!r} with no scorable token, expected at least one")
-            verdict = _token_finding(plan, claim, name, corpus, scheme, subkey, found, control=control)
-            if not control:
-                wrong = [wrong_key(plan.wrong_key_seed, i).token_subkey(**label) for i in range(1, plan.wrong_keys + 1)]
-                sums = tally(corpus, scheme, wrong, statistic=statistic, each_text=False)
-                verdict = replace(verdict, wrong_keys=_ranking(found.total, sums.corpus_totals.tolist()))
-            findings.append(replace(verdict, assumptions=(*verdict.assumptions, EXPANSION)))
-    return findings
-
-
-def _token_finding(
-    plan: AuditPlan,
-    claim: ClaimPlan,
-    name: str,
-    corpus: Corpus,
-    scheme: Scheme,
-    subkey: bytes,
-    found: TokenEvidence,
-    *,
-    control: bool,
-) -> Verdict:
-    law = scheme.law(scheme.count_statistic)
-    if not isinstance(law, BinomialLaw):
-        raise TypeError(f"got a count statistic of {scheme.name} that is not binomial")
-    _, counts = detect(corpus, scheme, subkey, statistic=scheme.count_statistic)
-    verdict = replace(
-        _finding(plan, claim, name, counts.total, counts.scored * law.trials, law.p, control=control, queries=0),
-        log10_floor=found.log10_floor,
-    )
-    if found.statistic == scheme.count_statistic or found.log10_p is None:
-        return verdict
-    paid = math.log10(plan.commitments_made)
-    raw = min(0.0, found.log10_p + paid)
-    e = log10_calibrated_e(found.log10_p) - paid
-    return replace(verdict, log10_p=raw, log10_p_holm=raw, log10_e=e)
 
 
 def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> None:
@@ -212,13 +147,13 @@ def _keyed_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evide
             targets = [claim.answers[t] for t in derive_targets(who, claim.claim, claim.mark)]
             matches = _matches(votes, targets)
             queries = sum(probe.arm == arm for probe in probes)
-            finding = _finding(
+            found = finding(
                 plan, claim, name, matches, len(targets), 1.0 / len(claim.answers), control=control, queries=queries
             )
-            finding = replace(finding, paper=_paper(claim, probes, answers, arm, targets))
+            found = replace(found, paper=_paper(claim, probes, answers, arm, targets))
             if arm == KEYED_ARM and not control:
-                finding = replace(finding, wrong_keys=_ranking(matches, _wrong_matches(plan, claim, votes)))
-            findings.append(replace(finding, assumptions=(*finding.assumptions, UNTOUCHED)))
+                found = replace(found, wrong_keys=ranking(matches, _wrong_matches(plan, claim, votes)))
+            findings.append(replace(found, assumptions=(*found.assumptions, UNTOUCHED)))
     return findings
 
 
@@ -244,36 +179,6 @@ def _wrong_matches(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None
         )
         for i in range(1, plan.wrong_keys + 1)
     ]
-
-
-def _finding(
-    plan: AuditPlan, claim: ClaimPlan, name: str, hits: int, trials: int, chance: float, *, control: bool, queries: int
-) -> Verdict:
-    """A verdict before multiplicity: exact tail (5), e-value (6), effect (9)."""
-    paid = math.log10(plan.commitments_made)  # 8: a key chosen among several commitments
-    raw = min(0.0, log10_binomial_tail(hits, trials, chance) + paid)
-    honest = () if plan.commitment.get("public_value") else (HONEST_DRAW,)
-    return Verdict(
-        claim=claim.claim,
-        suspect=name,
-        control=control,
-        decision=Decision.INCONCLUSIVE,
-        method=claim.statistic,
-        alpha=plan.alpha,
-        queries=queries,
-        log10_p=raw,
-        log10_p_holm=raw,
-        successes=hits,
-        trials=trials,
-        chance=chance,
-        effect=clopper_pearson(hits, trials),
-        log10_e=log10_e_value(hits, trials, chance) - paid,
-        assumptions=honest,
-    )
-
-
-def _ranking(claim: int, others: list[int]) -> dict[str, Any]:
-    return {"statistic": claim, "others": others, "count": len(others), "rank_p": rank_p(claim, others)}
 
 
 def _paper(
@@ -303,13 +208,13 @@ def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
     decided: list[Verdict] = []
     failed: defaultdict[Claim, list[str]] = defaultdict(list)
     for control in (True, False):
-        group = [finding for finding in findings if finding.control is control]
-        adjusted = holm([finding.log10_p for finding in group]) if group else []
-        for finding, log10_p in zip(group, adjusted, strict=True):
+        group = [each for each in findings if each.control is control]
+        adjusted = holm([each.log10_p for each in group]) if group else []
+        for each, log10_p in zip(group, adjusted, strict=True):
             family = len(group) * plan.commitments_made
-            verdict = _word(replace(finding, log10_p_holm=log10_p), log10_alpha, family, failed[finding.claim])
+            verdict = _word(replace(each, log10_p_holm=log10_p), log10_alpha, family, failed[each.claim])
             if control and verdict.decision is Decision.SUPPORTED:
-                failed[finding.claim].append(finding.suspect)
+                failed[each.claim].append(each.suspect)
             decided.append(verdict)
     order = {(f.claim, f.suspect): i for i, f in enumerate(findings)}
     return sorted(decided, key=lambda v: order[v.claim, v.suspect])

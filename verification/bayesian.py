@@ -54,9 +54,7 @@ class BayesianScore:
     delta: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def fit(
-        cls, texts: Corpus | Sequence[Sequence[int]], scheme: Tournament, subkey: bytes
-    ) -> BayesianScore:
+    def fit(cls, texts: Corpus | Sequence[Sequence[int]], scheme: Tournament, subkey: bytes) -> BayesianScore:
         """Fits the likelihood to text marked under ``subkey``, each distinct input of a text once.
 
         Raises:
@@ -70,7 +68,7 @@ class BayesianScore:
         return cls(beta=tuple(beta for beta, _ in fitted), delta=delta)
 
     def log_odds(self, bits: NDArray[np.int64]) -> NDArray[np.float64]:
-        """ln of P(bits | marked) / P(bits | fair) of each token; bits ``[..., N, m]`` give ``[..., N]``."""
+        """Ln of P(bits | marked) / P(bits | fair) of each token; bits ``[..., N, m]`` give ``[..., N]``."""
         one = 0.5 + 0.25 * special.expit(np.array(self.beta) + bits @ np.array(self.delta).T)
         ratios: NDArray[np.float64] = np.log(2.0 * np.where(bits == 1, one, 1.0 - one)).sum(-1)
         return ratios
@@ -98,9 +96,7 @@ class BayesianScore:
         return cls(beta=tuple(body["beta"]), delta=tuple(tuple(row) for row in body["delta"]))
 
 
-def _bits(
-    texts: Corpus | Sequence[Sequence[int]], scheme: Tournament, subkeys: Sequence[bytes]
-) -> NDArray[np.int64]:
+def _bits(texts: Corpus | Sequence[Sequence[int]], scheme: Tournament, subkeys: Sequence[bytes]) -> NDArray[np.int64]:
     """The layer bits of the corpus's distinct inputs: ``[K, N, m]``."""
     corpus = as_corpus(texts)
     counted = corpus.counted(scheme.inputs)

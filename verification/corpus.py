@@ -30,16 +30,27 @@ class Counted:
     Args:
         positions: in every text, one position for each distinct input, ascending.
         starts: text t owns ``positions[starts[t] : starts[t + 1]]``.
-        counts: how often each input occurs in its text.
         corpus: indices into ``positions``, one for each distinct input of the whole corpus.
-        corpus_counts: how often each of those occurs in the corpus.
+        repeats: for each occurrence in the texts, the first occurrence of its input in the same text.
+        corpus_repeats: for each of ``positions``, the first that has the same input.
     """
 
     positions: NDArray[np.int64]
     starts: NDArray[np.int64]
-    counts: NDArray[np.int64]
     corpus: NDArray[np.int64]
-    corpus_counts: NDArray[np.int64]
+    repeats: NDArray[np.int64]
+    corpus_repeats: NDArray[np.int64]
+
+    def counts(self) -> NDArray[np.int64]:
+        """How often the input of each position occurs in its text."""
+        counts = np.bincount(self.repeats, minlength=1)
+        return counts[counts > 0]
+
+    def corpus_counts(self) -> NDArray[np.int64]:
+        """How often each input of ``corpus`` occurs in all texts."""
+        totals = np.zeros(len(self.positions), np.int64)
+        np.add.at(totals, self.corpus_repeats, self.counts())
+        return totals[self.corpus]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +102,20 @@ class Corpus:
         positions = whole_windows(self.allowed, self.starts, inputs.width)
         starts = np.searchsorted(positions, self.starts)
         if inputs.once == "input":
-            ones, every = np.ones(len(positions), np.int64), np.arange(len(positions))
-            return Counted(positions=positions, starts=starts, counts=ones, corpus=every, corpus_counts=ones)
+            every = np.arange(len(positions))
+            return Counted(positions=positions, starts=starts, corpus=every, repeats=every, corpus_repeats=every)
         ahead = 0 if inputs.once == "context" else 1
-        first = first_windows(self.tokens, positions, starts, back=inputs.width, ahead=ahead)
-        kept = first == np.arange(len(positions))
-        counts = np.bincount(first, minlength=len(positions))[kept]
-        positions, starts = positions[kept], _edges_of(kept, starts)
+        repeats = first_windows(self.tokens, positions, starts, back=inputs.width, ahead=ahead)
+        firsts = _firsts(repeats)
+        positions, starts = positions[firsts], np.searchsorted(firsts, starts)
         everywhere = np.array([0, len(positions)])
-        first = first_windows(self.tokens, positions, everywhere, back=inputs.width, ahead=1)
-        corpus = np.flatnonzero(first == np.arange(len(positions)))
-        total = np.bincount(first, weights=counts, minlength=len(positions)).astype(np.int64)[corpus]
-        return Counted(positions=positions, starts=starts, counts=counts, corpus=corpus, corpus_counts=total)
+        again = first_windows(self.tokens, positions, everywhere, back=inputs.width, ahead=1)
+        return Counted(positions=positions, starts=starts, corpus=_firsts(again), repeats=repeats, corpus_repeats=again)
+
+
+def _firsts(repeats: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places that are their own first occurrence."""
+    return np.flatnonzero(repeats == np.arange(len(repeats)))
 
 
 def distinct_codes(codes: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -114,7 +127,3 @@ def distinct_codes(codes: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArr
 
 def _edges(lengths: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))])
-
-
-def _edges_of(kept: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(kept)])[starts]

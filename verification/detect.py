@@ -16,6 +16,7 @@ from verification.corpus import Corpus
 from verification.statistics import holm
 from verification.tails import log10_floor, log10_tails
 from verification.tally import tally
+from watermarks.schemes import CountLaw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,9 +101,13 @@ def detect(
     sums = tally(corpus, scheme, [subkey], statistic=statistic, device=device)
     counted = corpus.counted(scheme.inputs)
     law = scheme.law(statistic)
-    spans = list(zip(counted.starts[:-1], counted.starts[1:], strict=True))
-    each = _evidence(law, statistic, sums.totals[0], sums.scored[0], [counted.counts[a:b] for a, b in spans])
-    (whole,) = _evidence(law, statistic, sums.corpus_totals, sums.corpus_scored, [counted.corpus_counts])
+    counts: Sequence[NDArray[np.int64]] = ()
+    if isinstance(law, CountLaw):
+        counts = np.split(counted.counts(), counted.starts[1:-1])
+    each = _evidence(law, statistic, sums.totals[0], sums.scored[0], counts)
+    if isinstance(law, CountLaw):
+        counts = [counted.corpus_counts()]
+    (whole,) = _evidence(law, statistic, sums.corpus_totals, sums.corpus_scored, counts)
     return each, whole
 
 
@@ -131,8 +136,10 @@ def search(
     for (scheme, statistic), members in groups.items():
         subkeys = [marks[i].subkey for i in members]
         sums = tally(corpus, scheme, subkeys, statistic=statistic, device=device, threads=threads, each_text=False)
-        counts = [corpus.counted(scheme.inputs).corpus_counts] * len(members)
         law = scheme.law(statistic)
+        counts: Sequence[NDArray[np.int64]] = ()
+        if isinstance(law, CountLaw):
+            counts = [corpus.counted(scheme.inputs).corpus_counts()] * len(members)
         for i, evidence in zip(
             members, _evidence(law, statistic, sums.corpus_totals, sums.corpus_scored, counts), strict=True
         ):
@@ -162,7 +169,9 @@ def _evidence(
     some = np.flatnonzero(scored > 0)
     logs = np.zeros(len(totals))
     if len(some):
-        logs[some] = log10_tails(law, totals[some], scored[some], [counts[i] for i in some.tolist()])
+        logs[some] = log10_tails(
+            law, totals[some], scored[some], [counts[i] for i in some.tolist()] if len(counts) else ()
+        )
     floors = {int(n): log10_floor(law, int(n)) for n in np.unique(scored)}
     return [
         TokenEvidence(

@@ -159,7 +159,7 @@ def _counted(total: int, law: CountLaw, counts: NDArray[np.int64]) -> float:
 
 @lru_cache(maxsize=256)
 def _count_table(law: CountLaw, values: tuple[int, ...], repeats: tuple[int, ...]) -> NDArray[np.float64]:
-    """ln P(sum >= s) for every s, by direct convolution; the same for every key that is tried on a text."""
+    """Ln P(sum >= s) for every s, by direct convolution; the same for every key that is tried on a text."""
     pmf = np.zeros(sum(v * r for v, r in zip(values, repeats, strict=True)) + 1)
     pmf[0], top = 1.0, 0
     for weight in np.repeat(values, repeats):

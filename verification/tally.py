@@ -131,11 +131,11 @@ def _sum(worth: NDArray[np.int64], used: NDArray[np.int64] | None, counted: Coun
 def _sum_weighted(worth: NDArray[np.int64], counted: Counted, law: CountLaw, *, each_text: bool) -> Tally:
     """For laws that weigh an input by its count."""
     corpus = counted.corpus if each_text else np.arange(worth.shape[1])
-    plain = _sum(worth * law.weight(counted.counts) if each_text else worth, None, counted, each_text=each_text)
+    plain = _sum(worth * law.weight(counted.counts()) if each_text else worth, None, counted, each_text=each_text)
     return Tally(
         totals=plain.totals,
         scored=plain.scored,
-        corpus_totals=(worth[:, corpus] * law.weight(counted.corpus_counts)).sum(-1),
+        corpus_totals=(worth[:, corpus] * law.weight(counted.corpus_counts())).sum(-1),
         corpus_scored=plain.corpus_scored,
     )
 

@@ -55,7 +55,7 @@ def human_texts() -> list[list[int]]:
 def over_keys(scheme: Scheme, statistic: str, tokens: list[int], keys: int, seed: int) -> list[int]:
     """How many of ``keys`` random keys reject one text, at each level."""
     corpus, law = Corpus.pack([tokens]), scheme.law(statistic)
-    counts = corpus.counted(scheme.inputs).corpus_counts
+    counts = corpus.counted(scheme.inputs).corpus_counts()
     generator = np.random.default_rng(seed)
     hits = np.zeros(len(LEVELS), np.int64)
     for _ in range(0, keys, CHUNK):

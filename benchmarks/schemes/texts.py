@@ -38,6 +38,10 @@ SCHEMES: dict[str, Scheme | None] = {
 """Default parameters; ``kgw`` at h = 2."""
 
 
+WITH_BARS = ("gumbel", "kgw", "tournament")
+"""Schemes of which 512 texts are made at T = 1; of the others 256."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One way to sample, and how long the texts of each batch are."""
@@ -46,6 +50,12 @@ class Setting:
     temperature: float
     top_p: float
     lengths: tuple[int, ...]
+
+    def batches(self, scheme: str) -> range:
+        """The batches that are made of a scheme."""
+        if scheme == "unmarked" and self.temperature != 1.0:
+            return range(0)
+        return range(len(self.lengths) if scheme in WITH_BARS else min(2, len(self.lengths)))
 
 
 SETTINGS = (
@@ -70,7 +80,7 @@ def subkey(scheme: str, batch: int) -> bytes:
 
 def texts(scheme: str, setting: Setting) -> Iterator[Text]:
     """All texts of one scheme and setting that are on disk."""
-    for batch in range(len(setting.lengths)):
+    for batch in setting.batches(scheme):
         body = read_checked_json(_path(scheme, setting, batch))
         for prompt, tokens in zip(body["prompts"], body["tokens"], strict=True):
             yield Text(prompt=tuple(prompt), tokens=tuple(tokens), subkey=subkey(scheme, batch))
@@ -150,13 +160,14 @@ def _path(scheme: str, setting: Setting, batch: int) -> Path:
     return WORK / "texts" / f"{setting.name} {scheme} {batch}.json".replace(" ", "_")
 
 
-def make_all() -> None:
-    """Everything that is missing, the figures with bars first."""
-    jobs = [(s, name, b) for s in SETTINGS for name in SCHEMES for b in range(len(s.lengths))]
-    for setting, name, batch in jobs:
+def make_all(*, last_first: bool = False) -> None:
+    """Everything that is missing; several processes may share the work (a batch made twice is the same batch)."""
+    jobs = [(s, name, b) for s in SETTINGS for name in SCHEMES for b in s.batches(name)]
+    for setting, name, batch in reversed(jobs) if last_first else jobs:
         make(name, setting, batch)
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    make_all()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--last-first", action="store_true", help="backwards, for a second process beside the first")
+    make_all(last_first=parser.parse_args().last_first)

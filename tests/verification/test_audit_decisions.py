@@ -13,8 +13,8 @@ from scipy import stats
 from countermark.errors import InconclusiveError
 from tests.support import key_of
 from tests.verification.small_audit import allowed_answers, build, corpus, hash_answers, mark_of, trained
-from verification.audit import HONEST_DRAW
 from verification.corpus import Corpus
+from verification.findings import HONEST_DRAW
 from verification.plan import DATASET, HUMAN_TEXT, Claim
 from verification.verdict import Decision
 

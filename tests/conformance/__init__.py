@@ -1,0 +1,1 @@
+"""What every registered scheme must do, and what the peers did wrong."""

@@ -1,0 +1,45 @@
+"""What every claim's finding has in common, before multiplicity and controls decide about it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from verification.statistics import clopper_pearson, log10_binomial_tail, log10_e_value, rank_p
+from verification.verdict import Decision, Verdict
+
+if TYPE_CHECKING:
+    from verification.plan import AuditPlan, ClaimPlan
+
+HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
+
+
+def finding(
+    plan: AuditPlan, claim: ClaimPlan, name: str, hits: int, trials: int, chance: float, *, control: bool, queries: int
+) -> Verdict:
+    """A verdict before multiplicity: exact tail (5), e-value (6), effect (9)."""
+    paid = math.log10(plan.commitments_made)  # 8: a key chosen among several commitments
+    raw = min(0.0, log10_binomial_tail(hits, trials, chance) + paid)
+    honest = () if plan.commitment.get("public_value") else (HONEST_DRAW,)
+    return Verdict(
+        claim=claim.claim,
+        suspect=name,
+        control=control,
+        decision=Decision.INCONCLUSIVE,
+        method=claim.statistic,
+        alpha=plan.alpha,
+        queries=queries,
+        log10_p=raw,
+        log10_p_holm=raw,
+        successes=hits,
+        trials=trials,
+        chance=chance,
+        effect=clopper_pearson(hits, trials),
+        log10_e=log10_e_value(hits, trials, chance) - paid,
+        assumptions=honest,
+    )
+
+
+def ranking(claim: int, others: list[int]) -> dict[str, Any]:
+    """The claim's statistic among those of wrong keys."""
+    return {"statistic": claim, "others": others, "count": len(others), "rank_p": rank_p(claim, others)}
