@@ -47,8 +47,11 @@ class Search:
 
 def detect_files(files: Sequence[Path], config: RunConfig, what: Search) -> tuple[list[str], Any, int]:
     """Token evidence of texts; exit code 0 if supported at ``audit.alpha``, 1 if not, 5 if too short to say."""
+    from countermark import libraries
     from pipelines.assets import resolve_model
     from pipelines.generate import SCOPE, tokenizer_digest
+
+    libraries.keep_freed_memory()
 
     rows = [row for path in files for row in read_texts(path)]
     model = resolve_model(config.generate.model)

@@ -31,6 +31,7 @@ class HFEngine:
 
     def __init__(self, folder: Path, config: GenerateConfig, subkey: bytes) -> None:
         libraries.quiet()
+        libraries.keep_freed_memory()
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )

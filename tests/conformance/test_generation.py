@@ -1,4 +1,4 @@
-"""What a mark does to the scores: masks stay, a context is used once, anchors hold, and samplers keep the distribution."""
+"""What a mark does to the scores: masks stay, a context is used once, anchors hold, samplers keep the distribution."""
 
 from __future__ import annotations
 
@@ -101,8 +101,9 @@ def test_used_rows_keep_their_scores_beside_marked_ones(scheme):
 @sampling_schemes
 def test_the_positions_that_are_marked_are_those_that_are_counted(scheme):
     ids, draws, marked = torch.tensor([[1, 2, 3, 0, 1]]), row_generator(5), 0
-    for step in range(200):  # four tokens: contexts come again and again
-        scores = flat_scores(1, 4, step)
+    for step in range(200):  # four likely tokens: contexts come again and again
+        scores = flat_scores(1, 40, step)
+        scores[:, :4] += 6.0
         given = mark_step(scheme, SUBKEY, ids, scores, start=5)
         marked += not torch.equal(given, scores)
         ids = torch.cat([ids, sample_rows(given, [draws.random()])[:, None]], 1)
@@ -170,13 +171,13 @@ def test_a_sampling_scheme_keeps_the_distribution(scheme):
 
 
 def test_a_bias_does_not_and_the_measure_says_so():
-    assert _farthest(Kgw()) > 20
+    assert _farthest(Kgw()) > 10
 
 
 @sampling_schemes
 def test_sampled_tokens_follow_the_scores(scheme):
     """The whole step, sampler included: a chi-square over contexts, and over keys for one and the same context."""
-    p, rows = LOGITS[0].double().softmax(-1).numpy(), 2_000
+    p, rows = LOGITS[0].double().softmax(-1).numpy(), 1_000
     draws = row_generator(1)
     contexts = _contexts(rows, scheme.inputs.width, 9)
     given = mark(scheme, SUBKEY, contexts, LOGITS.expand(rows, -1))

@@ -124,6 +124,34 @@ def _code(tokens, at, back, ahead, salt):
 
 
 @njit(nogil=True, cache=True)
+def _first_in_texts(tokens, positions, starts, back, ahead, salt, entry, known, first):
+    """Text by text, one small table each; open addressing, 128-bit codes."""
+    for text in range(starts.shape[0] - 1):
+        low, high = starts[text], starts[text + 1]
+        size = 1
+        while size < 2 * (high - low):
+            size *= 2
+        mask = np.uint64(size - 1)
+        entry[:size] = -1
+        for i in range(low, high):
+            one, two = salt[0], salt[1]
+            for j in range(positions[i] - back, positions[i] + ahead):
+                token = np.uint64(tokens[j])
+                one = (one ^ token) * np.uint64(0x9E3779B97F4A7C15)
+                two = (two ^ token) * np.uint64(0xD6E8FEB86659FD93)
+                one ^= one >> np.uint64(32)
+                two ^= two >> np.uint64(29)
+            slot = one & mask
+            while entry[slot] >= 0 and (known[slot, 0] != one or known[slot, 1] != two):
+                slot = (slot + np.uint64(1)) & mask
+            if entry[slot] < 0:
+                entry[slot] = i
+                known[slot, 0] = one
+                known[slot, 1] = two
+            first[i] = entry[slot]
+
+
+@njit(nogil=True, cache=True)
 def _first_in_groups(order, codes, ends, entry, known, first):
     """Open addressing, one table a group; codes and the table's copy of them are 128 bits."""
     for group in range(ends.shape[0] - 1):
@@ -202,16 +230,25 @@ def first_windows(
     ``positions[starts[t] : starts[t + 1]]``.
     """
     count = len(positions)
-    codes, first = np.empty((count, 2), np.uint64), np.empty(count, np.int64)
+    first = np.empty(count, np.int64)
+    if len(starts) != 2 or count <= BUCKET:  # noqa: PLR2004 - many texts, or a short one
+        entry, known = _table(starts)
+        _first_in_texts(tokens, positions, starts, back, ahead, _SALT, entry, known, first)
+        return first
+    codes, order = np.empty((count, 2), np.uint64), np.empty(count, np.int64)
     _codes(tokens, positions, back, ahead, _SALT, codes)
-    order, ends = np.arange(count), starts
-    if len(starts) == 2 and count > BUCKET:  # noqa: PLR2004 - one long text
-        buckets = 1 << (count // BUCKET).bit_length()
-        ends = np.zeros(buckets + 1, np.int64)
-        _deal(codes, buckets, ends, order)
-    size = 2 << max(0, int(np.diff(ends).max(initial=0)) - 1).bit_length()
-    _first_in_groups(order, codes, ends, np.empty(size, np.int64), np.empty((size, 2), np.uint64), first)
+    buckets = 1 << (count // BUCKET).bit_length()
+    ends = np.zeros(buckets + 1, np.int64)
+    _deal(codes, buckets, ends, order)
+    entry, known = _table(ends)
+    _first_in_groups(order, codes, ends, entry, known, first)
     return first
+
+
+def _table(edges: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Slots and their codes for the largest group."""
+    size = 2 << max(0, int(np.diff(edges).max(initial=0)) - 1).bit_length()
+    return np.empty(size, np.int64), np.empty((size, 2), np.uint64)
 
 
 def context_draws(
