@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.rows import Row, row, show
-from benchmarks.schemes.texts import SCHEMES, SETTINGS, WORK, Text, load, make_all, prompts, texts
+from benchmarks.schemes.texts import CHAT, SCHEMES, SETTINGS, WORK, Text, generate, load, make_all, prompts, texts
 from countermark.manifest import read_checked_json, write_checked_json
 from verification.detect import detect
 from verification.statistics import clopper_pearson
@@ -28,7 +28,7 @@ LOG10_FPR = -6.0
 LENGTHS = (25, 50, 75, 100, 150, 200, 300, 400)
 BARS = {("gumbel", 100): 0.99, ("kgw", 200): 0.99, ("tournament", 200): 0.99}
 PLOT = Path(__file__).parents[2] / "docs" / "images" / "power.svg"
-SCORED_TEXTS = 256
+SCORED_TEXTS, SCORED_TOKENS = 256, 200
 SAMPLES, SAMPLE_TOKENS, SETS = 64, 100, 8
 
 
@@ -49,9 +49,9 @@ def curves() -> tuple[list[Row], dict[str, Any]]:
     table, drawn = [], {}
     for setting in SETTINGS:
         for name, scheme in SCHEMES.items():
-            if scheme is None:
-                continue
             made = list(texts(name, setting))
+            if scheme is None or not made:
+                continue
             for statistic in scheme.statistics if name != "gumbel dual" else scheme.statistics[:1]:
                 label = name if statistic == scheme.statistics[0] else f"{name} ({statistic})"
                 points = []
@@ -61,7 +61,7 @@ def curves() -> tuple[list[Row], dict[str, Any]]:
                     logs = np.array(log10_ps(name, chosen, length, statistic))
                     share = clopper_pearson(int((logs <= LOG10_FPR).sum()), len(logs))
                     points.append((length, share.value, share.low, share.high))
-                    bar = BARS.get((label, length)) if setting is SETTINGS[0] else None
+                    bar = BARS.get((label, length)) if setting is CHAT else None
                     seconds, text = time.perf_counter() - began, f"{setting.name}, {length} tokens"
                     table.append(
                         row(
@@ -89,13 +89,13 @@ def plot(drawn: dict[str, Any]) -> None:
     mpl.rcParams["svg.hashsalt"] = "countermark"
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(SETTINGS), figsize=(10, 4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(SETTINGS), figsize=(13, 4), sharey=True, layout="constrained")
     for axis, setting in zip(axes, SETTINGS, strict=True):
         for label in [key.split("/", 1)[1] for key in drawn if key.startswith(f"{setting.name}/")]:
             lengths, value, low, high = np.array(drawn[f"{setting.name}/{label}"]).T
             (line,) = axis.plot(lengths, value, marker="o", markersize=3, linewidth=1.2, label=label)
             axis.fill_between(lengths, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-        axis.set(title=f"SmolLM2-135M, {setting.name}", xlabel="tokens", ylim=(-0.02, 1.02))
+        axis.set(title=f"SmolLM2-135M-Instruct, {setting.name}", xlabel="tokens", ylim=(-0.02, 1.02))
         axis.axhline(0.99, color="grey", linewidth=0.6, linestyle=":")
         axis.grid(alpha=0.2)
     axes[0].set_ylabel("share found at exact FPR 1e-6")
@@ -118,16 +118,16 @@ def losses(name: str) -> list[float]:
     """Mean negative log-likelihood a token of each text's first 200 tokens, under the unmarked model at T = 1."""
     import torch
 
-    model, _ = load()
-    chosen = list(texts(name, SETTINGS[0]))[:SCORED_TEXTS]
+    model, tokenizer = load()
+    chosen = list(texts(name, CHAT))[:SCORED_TEXTS]
     found: list[float] = []
     for begin in range(0, len(chosen), 16):
         batch = chosen[begin : begin + 16]
-        ids = torch.tensor([text.prompt + text.tokens[:200] for text in batch])
+        rows = [[*text.prompt, *text.tokens[:SCORED_TOKENS]] for text in batch]
+        padded = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
         with torch.inference_mode():
-            logits = model(input_ids=ids).logits[:, len(batch[0].prompt) - 1 : -1]
-        wanted = ids[:, len(batch[0].prompt) :]
-        for one, target in zip(logits, wanted, strict=True):
+            logits = model(**padded, logits_to_keep=SCORED_TOKENS + 1).logits[:, :-1]
+        for one, target in zip(logits, padded["input_ids"][:, -SCORED_TOKENS:], strict=True):
             found.append(float(torch.nn.functional.cross_entropy(one.float(), target)))
     return found
 
@@ -137,17 +137,19 @@ def perplexities() -> list[Row]:
     began = time.perf_counter()
     means = {name: np.array(kept(f"loss {name}", lambda name=name: losses(name))) for name in SCHEMES}
     generator = np.random.default_rng(4)
-    picks = generator.integers(0, SCORED_TEXTS, (10_000, SCORED_TEXTS))
     table = []
     for name in SCHEMES:
         if name == "unmarked":
             continue
-        difference = means[name] - means["unmarked"]
+        count = min(len(means[name]), len(means["unmarked"]))
+        difference = means[name][:count] - means["unmarked"][:count]
+        picks = generator.integers(0, count, (10_000, count))
         low, high = np.quantile(np.exp(difference[picks].mean(-1)), [0.025, 0.975])
+        text = f"perplexity ratio to unmarked: {name}, {CHAT.name}, {SCORED_TOKENS} tokens"
         table.append(
             row(
-                f"perplexity ratio to unmarked: {name}, T=1, 200 tokens", float(np.exp(difference.mean())), low=low,
-                high=high, trials=SCORED_TEXTS, seconds=time.perf_counter() - began, command=COMMAND,
+                text, float(np.exp(difference.mean())), low=low, high=high, trials=count,
+                seconds=time.perf_counter() - began, command=COMMAND,
             )
         )  # fmt: skip
     return table
@@ -157,19 +159,16 @@ def samples(name: str, which: int) -> list[list[int]]:
     """64 samples of one prompt under one key."""
     import hashlib
 
-    import torch
-
-    from pipelines.engines.decoding import Decoding, decode
+    from pipelines.engines.decoding import Decoding
 
     model, tokenizer = load()
-    ids = torch.tensor([prompts(1)[0]] * SAMPLES)
     how = Decoding(
         max_new_tokens=SAMPLE_TOKENS, min_new_tokens=SAMPLE_TOKENS, stop=tuple(tokenizer.all_special_ids)
     )  # fmt: skip
     seeds = [10_000 + SAMPLES * which + i for i in range(SAMPLES)]
     key = hashlib.sha256(f"samples/{name}/{which}".encode()).digest()[:16]
-    with torch.inference_mode():
-        return decode(model, ids, torch.ones_like(ids), how, seeds=seeds, scheme=SCHEMES[name], subkey=key)
+    asked = prompts(1, chat=True) * SAMPLES
+    return generate(model, tokenizer, asked, how, seeds=seeds, scheme=SCHEMES[name], key=key)
 
 
 def distinct_n(answers: Sequence[Sequence[int]], n: int) -> float:

@@ -1,6 +1,6 @@
 """Marked and unmarked texts of the embedded model, made once and kept: every later figure reads them.
 
-Resumable: a batch that is on disk is not made again. 2 cores: about 35 minutes for all (1 core: 65).
+Resumable: a batch that is on disk is not made again. 2 cores: about 45 minutes for all.
 Run as: python -m benchmarks.schemes.texts
 """
 
@@ -21,10 +21,12 @@ from watermarks.schemes import Gumbel, Kgw, Scheme, Tournament, Unigram
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipelines.engines.decoding import Decoding
+
 WORK = Path(__file__).parent / "work"
 MODEL = "embedded:smollm2-135m-instruct"
-PROMPT_TOKENS = 24
-BATCH = 128
+QUESTION = "Write a long and detailed text that answers this question: {question}?"
+PASSAGE_TOKENS = 24
 
 SCHEMES: dict[str, Scheme | None] = {
     "gumbel": Gumbel(),
@@ -39,28 +41,50 @@ SCHEMES: dict[str, Scheme | None] = {
 
 
 WITH_BARS = ("gumbel", "kgw", "tournament")
-"""Schemes of which 512 texts are made at T = 1; of the others 256."""
+"""Schemes of which 512 texts are made at T = 1; 256 are left unmarked, and 64 made of every other scheme."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """So many texts of one length, made together."""
+
+    rows: int
+    tokens: int
+
+
+LONG, SHORT, HALF = Batch(rows=64, tokens=400), Batch(rows=128, tokens=200), Batch(rows=64, tokens=200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One way to sample, and how long the texts of each batch are."""
+    """One way to ask and to sample.
+
+    Args:
+        chat: the model answers real questions in its chat format; else it continues real passages, unasked, and soon
+            rambles: text of high entropy, which is easy to mark.
+    """
 
     name: str
+    chat: bool
     temperature: float
     top_p: float
-    lengths: tuple[int, ...]
 
-    def batches(self, scheme: str) -> range:
-        """The batches that are made of a scheme."""
-        if scheme == "unmarked" and self.temperature != 1.0:
-            return range(0)
-        return range(len(self.lengths) if scheme in WITH_BARS else min(2, len(self.lengths)))
+    def batches(self, scheme: str) -> tuple[Batch, ...]:
+        """What is made of a scheme."""
+        if not self.chat:
+            return (Batch(rows=128, tokens=400), SHORT, SHORT, SHORT) if scheme in WITH_BARS else ()
+        if self.temperature != 1.0:
+            return () if scheme == "unmarked" else (LONG,)
+        if scheme in WITH_BARS:
+            return (LONG, SHORT, SHORT, SHORT, HALF)
+        return (LONG, SHORT, HALF) if scheme == "unmarked" else (LONG,)
 
 
+CHAT = Setting(name="chat T=1", chat=True, temperature=1.0, top_p=1.0)
 SETTINGS = (
-    Setting(name="T=1", temperature=1.0, top_p=1.0, lengths=(400, 200, 200, 200)),
-    Setting(name="T=.7 top-p .9", temperature=0.7, top_p=0.9, lengths=(400,)),
+    CHAT,
+    Setting(name="chat T=.7 top-p .9", chat=True, temperature=0.7, top_p=0.9),
+    Setting(name="continuation T=1", chat=False, temperature=1.0, top_p=1.0),
 )
 
 
@@ -80,7 +104,7 @@ def subkey(scheme: str, batch: int) -> bytes:
 
 def texts(scheme: str, setting: Setting) -> Iterator[Text]:
     """All texts of one scheme and setting that are on disk."""
-    for batch in setting.batches(scheme):
+    for batch in range(len(setting.batches(scheme))):
         body = read_checked_json(_path(scheme, setting, batch))
         for prompt, tokens in zip(body["prompts"], body["tokens"], strict=True):
             yield Text(prompt=tuple(prompt), tokens=tuple(tokens), subkey=subkey(scheme, batch))
@@ -101,8 +125,8 @@ def load() -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), tokenizer
 
 
-def prompts(count: int) -> list[list[int]]:
-    """The first tokens of ``count`` different real passages, all of one length."""
+def prompts(count: int, *, chat: bool) -> list[list[int]]:
+    """Token ids of ``count`` different real prompts."""
     import json
 
     from pipelines.assets import BOOLQ
@@ -111,49 +135,62 @@ def prompts(count: int) -> list[list[int]]:
     found: dict[str, list[int]] = {}
     for line in BOOLQ.locate().read_text("utf-8").splitlines():
         row = json.loads(line)
-        passage = row.get("passage") or row["question"]
-        ids = tokenizer(passage, add_special_tokens=False)["input_ids"][:PROMPT_TOKENS]
-        if len(ids) == PROMPT_TOKENS:
+        if chat:
+            asked = [{"role": "user", "content": QUESTION.format(question=row["question"].rstrip("? "))}]
+            ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
+        else:
+            ids = tokenizer(row.get("passage") or "", add_special_tokens=False)["input_ids"][:PASSAGE_TOKENS]
+        if chat or len(ids) == PASSAGE_TOKENS:
             found.setdefault(str(ids), ids)
         if len(found) == count:
             break
     return list(found.values())
 
 
-def make(scheme: str, setting: Setting, batch: int) -> None:
+def make(scheme: str, setting: Setting, number: int) -> None:
     """Generates one batch, unless it is there."""
-    import torch
+    from pipelines.engines.decoding import Decoding
 
-    from pipelines.engines.decoding import Decoding, decode
-
-    path = _path(scheme, setting, batch)
+    path = _path(scheme, setting, number)
     if path.exists():
         return
     model, tokenizer = load()
     began = time.perf_counter()
-    chosen = prompts(BATCH * (batch + 1))[BATCH * batch :]
-    length = setting.lengths[batch]
+    batches = setting.batches(scheme)
+    before, batch = sum(each.rows for each in batches[:number]), batches[number]
+    chosen = prompts(before + batch.rows, chat=setting.chat)[before:]
     how = Decoding(
-        max_new_tokens=length,
-        min_new_tokens=length,
+        max_new_tokens=batch.tokens,
+        min_new_tokens=batch.tokens,
         temperature=setting.temperature,
         top_p=setting.top_p,
         stop=tuple(tokenizer.all_special_ids),
     )
-    ids = torch.tensor(chosen)
-    with torch.inference_mode():
-        tokens = decode(
-            model,
-            ids,
-            torch.ones_like(ids),
-            how,
-            seeds=[BATCH * batch + i for i in range(BATCH)],
-            scheme=SCHEMES[scheme],
-            subkey=subkey(scheme, batch),
-        )
+    seeds = [before + i for i in range(batch.rows)]
+    tokens = generate(model, tokenizer, chosen, how, seeds=seeds, scheme=SCHEMES[scheme], key=subkey(scheme, number))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_checked_json(path, {"prompts": chosen, "tokens": tokens})
-    print(f"{setting.name} {scheme} batch {batch}: {time.perf_counter() - began:.0f} s", flush=True)
+    print(f"{setting.name}, {scheme}, batch {number}: {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def generate(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    chosen: list[list[int]],
+    how: Decoding,
+    *,
+    seeds: list[int],
+    scheme: Scheme | None,
+    key: bytes,
+) -> list[list[int]]:
+    """New tokens of every prompt, through our loop."""
+    import torch
+
+    from pipelines.engines.decoding import decode
+
+    padded = tokenizer.pad({"input_ids": chosen}, padding_side="left", return_tensors="pt")
+    with torch.inference_mode():
+        return decode(model, padded["input_ids"], padded["attention_mask"], how, seeds=seeds, scheme=scheme, subkey=key)
 
 
 def _path(scheme: str, setting: Setting, batch: int) -> Path:
@@ -162,7 +199,7 @@ def _path(scheme: str, setting: Setting, batch: int) -> Path:
 
 def make_all(*, last_first: bool = False) -> None:
     """Everything that is missing; several processes may share the work (a batch made twice is the same batch)."""
-    jobs = [(s, name, b) for s in SETTINGS for name in SCHEMES for b in s.batches(name)]
+    jobs = [(s, name, b) for s in SETTINGS for name in SCHEMES for b in range(len(s.batches(name)))]
     for setting, name, batch in reversed(jobs) if last_first else jobs:
         make(name, setting, batch)
 

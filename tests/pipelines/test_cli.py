@@ -72,6 +72,8 @@ MISTAKES = {
     "input of no stage": ("mark", QUICKSTART, "--input", "nothing=here"),
     "verify of nothing": ("verify", "none"),
     "runs of nothing": ("runs", "none"),
+    "detect without a ring": ("detect", QUICKSTART, "--config", QUICKSTART),
+    "detect of no text": ("detect", "none.txt", "--config", QUICKSTART, "--keys", "k", "--passphrase-file", "p"),
     "ring that is not there": ("keys", "show", "none.json", "--passphrase-file", "none"),
 }
 

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import DynamicCache, Lfm2Config, Lfm2ForCausalLM, MistralConfig, MistralForCausalLM, StaticCache
+from transformers import (
+    DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    StaticCache,
+)
 
 from countermark.errors import UsageError
 from pipelines.engines import decoding
@@ -31,6 +40,7 @@ GREEDY = {"do_sample": False}
 MODELS = {
     "llama": tiny(),
     "sliding": tiny(MistralConfig, MistralForCausalLM, sliding_window=8),
+    "absolute": tiny(GPT2Config, GPT2LMHeadModel),
 }
 MODEL = MODELS["llama"]
 PROMPTS = ragged(9, 4, 12, 5, 7, 6, 4, 10)
@@ -88,7 +98,7 @@ def test_greedy_is_what_generate_does_with_ragged_prompts_and_early_stops(name, 
         options = {"eos_token_id": list(stop)} if stop else {}
         theirs = model.generate(ids, attention_mask=mask, **how, **options)[:, ids.shape[1] :].tolist()
         assert _decode({**how, "stop": stop}, [0] * 8, model=model) == [until(row, stop) for row in theirs]
-    assert {len(until(row, stop)) for row in theirs} > {30}  # some rows stop early and some do not
+    assert len({len(until(row, stop)) for row in theirs}) > 3  # rows stop at their own times
 
 
 CASES = [(scheme, mode) for scheme in (None, *SCHEMES) for mode in MODES if mode != "all"]

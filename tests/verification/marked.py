@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,6 @@ import numpy as np
 from watermarks.schemes import Gumbel, Kgw, Tournament, Unigram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from watermarks.schemes import Scheme
 
 SCHEMES: dict[str, Scheme] = {
@@ -31,10 +30,17 @@ def marked(
     texts: int = 10,
     length: int = 40,
     seed: int = 0,
-    vocabulary: int | Sequence[int] = 50_000,
+    vocabulary: int | tuple[int, ...] = 50_000,
     choices: int = 16,
 ) -> list[list[int]]:
     """Texts of ``length`` tokens, the scheme's first ones unmarked for want of context."""
+    return [[*text] for text in _marked(scheme, subkey, texts, length, seed, vocabulary, choices)]
+
+
+@cache
+def _marked(
+    scheme: Scheme, subkey: bytes, texts: int, length: int, seed: int, vocabulary: int | tuple[int, ...], choices: int
+) -> list[list[int]]:
     rng, width = np.random.default_rng(seed), scheme.inputs.width
     tokens = rng.choice(vocabulary, (texts, width))
     while tokens.shape[1] < length:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.errors import UsageError
@@ -19,7 +19,6 @@ every_rule = pytest.mark.parametrize("once", RULES)
 TOKEN = st.one_of(st.integers(0, 3), st.sampled_from([0, 2**31, 2**32 - 1]))
 TEXT = st.lists(TOKEN, max_size=30)
 WIDTH = st.integers(0, 4)
-unhurried = settings(deadline=None)  # the first call loads the kernels
 kernels = pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "plain"])
 
 
@@ -67,7 +66,6 @@ def _found(corpus, inputs):
 
 @kernels
 @every_rule
-@unhurried
 @given(_masked_texts(), WIDTH)
 def test_what_counts_is_what_the_rules_say(once, kernels, texts_and_masks, width):
     texts, masks = texts_and_masks
@@ -78,7 +76,6 @@ def test_what_counts_is_what_the_rules_say(once, kernels, texts_and_masks, width
 
 
 @every_rule
-@unhurried
 @given(_masked_texts(), WIDTH)
 def test_the_corpus_takes_the_first_of_its_kind(once, texts_and_masks, width):
     corpus = Corpus.pack(*texts_and_masks)
@@ -141,7 +138,6 @@ def test_first_windows_agree_wherever_the_buckets_begin(length):
 
 
 @kernels
-@unhurried
 @given(st.lists(st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 4), max_size=12), min_size=1, max_size=5))
 def test_a_code_is_new_once_a_text(kernels, texts):
     codes = np.array([code for text in texts for code in text], np.int64)

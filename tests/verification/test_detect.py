@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -26,7 +26,6 @@ SCHEME = Kgw(gamma=0.25, context_width=2)
 SUBKEY = subkey_of("detect")
 TEXT = st.lists(st.integers(0, 12), max_size=40)
 TEXTS = st.lists(TEXT, min_size=1, max_size=6)
-unhurried = settings(deadline=None)  # the first call loads the kernels
 every_statistic = pytest.mark.parametrize(("name", "statistic"), STATISTICS)
 
 
@@ -66,7 +65,6 @@ def test_the_first_statistic_is_the_one_that_decides():
         assert detect(texts, scheme, SUBKEY) == detect(texts, scheme, SUBKEY, statistic=scheme.statistics[0])
 
 
-@unhurried
 @given(TEXT, st.integers(0, 9), st.integers(0, 9), st.integers(0, 50_000))
 def test_masked_padding_changes_nothing(tokens, left, right, pad):
     padded = [pad] * left + tokens + [pad] * right
@@ -75,7 +73,6 @@ def test_masked_padding_changes_nothing(tokens, left, right, pad):
     assert plain == masked
 
 
-@unhurried
 @given(TEXT, st.data())
 def test_a_masked_token_is_neither_scored_nor_context(tokens, data):
     mask = data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens)))
@@ -85,7 +82,6 @@ def test_a_masked_token_is_neither_scored_nor_context(tokens, data):
     assert len(found) == len(expected)
 
 
-@unhurried
 @given(TEXTS, st.randoms(use_true_random=False))
 def test_order_and_batch_change_nothing(texts, rng):
     each, corpus = detect(texts, SCHEME, SUBKEY)
@@ -97,7 +93,6 @@ def test_order_and_batch_change_nothing(texts, rng):
     assert each == [detect([text], SCHEME, SUBKEY)[0][0] for text in texts]
 
 
-@unhurried
 @given(TEXTS)
 def test_repeats_count_once(texts):
     each, corpus = detect(texts, SCHEME, SUBKEY)
@@ -165,7 +160,6 @@ def test_a_statistic_that_the_scheme_does_not_have_is_refused():
         detect([[1, 2, 3]], SCHEME, SUBKEY, statistic="counts")
 
 
-@unhurried
 @given(TEXT)
 def test_the_tail_is_that_of_the_counts(tokens):
     corpus = Corpus.pack([tokens])

@@ -1,0 +1,496 @@
+"""``countermark detect``: files in, ranked evidence out, through the real tokenizer and a sealed key ring."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import sys
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from countermark.errors import CountermarkError, MissingAssetError, UsageError
+from pipelines import cli
+from pipelines.assets import resolve_model
+from pipelines.config import load_config
+from pipelines.detection import LISTED, Search, detect_files, parse_scheme, read_texts
+from pipelines.engines import hf
+from pipelines.generate import SCOPE, tokenizer_digest
+from tests.support import QUICKSTART, key_of
+from tests.verification.marked import marked
+from verification.detect import Mark, detect, search
+from watermarks import keystore
+from watermarks.keys import KeyRing, KeyState
+from watermarks.schemes import Gumbel, Kgw, Tournament, Unigram
+
+KEYS = {name: key_of(name) for name in ("primary", "second", "revoked", "destroyed")}
+STATES = (KeyState.ACTIVE, KeyState.VERIFY_ONLY, KeyState.REVOKED, KeyState.DESTROYED)
+ALPHA = 1e-6  # the quickstart's
+OK, NOT_SUPPORTED, TOO_SHORT = 0, 1, 5
+
+
+class Desk:
+    """A key ring, the tokenizer's plain words, and texts made of them."""
+
+    def __init__(self, folder):
+        try:
+            self.model = resolve_model("embedded:smollm2-135m-instruct")
+        except MissingAssetError as error:
+            pytest.skip(error.message)
+        self.tokenizer = hf.AutoTokenizer.from_pretrained(self.model.path, local_files_only=True)
+        pieces = self.tokenizer.batch_decode([[i] for i in range(8000)], clean_up_tokenization_spaces=False)
+        plain = (p[:1] == " " and len(p) > 3 and p[1:].isascii() and p[1:].isalpha() for p in pieces)
+        self.words = tuple(token for token, whole in enumerate(plain) if whole)
+        self.folder, self.ring, self.passphrase = (
+            folder,
+            folder / "owner" / "keys.json",
+            folder / "owner" / "passphrase",
+        )
+        ids = tuple(key.key_id for key in KEYS.values())
+        with pytest.MonkeyPatch.context() as patch:  # every test opens it again
+            patch.setitem(keystore._KDF, "memory_kib", 1024)
+            keystore.save_ring(
+                self.ring, KeyRing(keys=(*KEYS.values(),), states=STATES, primary=ids[0]), b"open sesame"
+            )
+        self.passphrase.write_text("open sesame\n")
+        self.passphrase.chmod(0o600)
+        self.config = load_config(
+            QUICKSTART,
+            [f"keys.ring={json.dumps(str(self.ring))}", f"keys.passphrase_file={json.dumps(str(self.passphrase))}"],
+        )
+
+    def subkey(self, scheme, *, key="primary", scope=SCOPE):
+        return KEYS[key].token_subkey(
+            scheme=scheme.name, params=scheme.params(), tokenizer=tokenizer_digest(self.model.path), scope=scope
+        )
+
+    def marked(self, scheme=None, *, texts=3, length=40, **who):
+        scheme = scheme or self.config.generate.watermark.build()
+        return marked(scheme, self.subkey(scheme, **who), texts=texts, length=length, vocabulary=self.words)
+
+    def unmarked(self, *, texts=3, length=40):
+        rng = random.Random(8)
+        return [[rng.choice(self.words) for _ in range(length)] for _ in range(texts)]
+
+    def text(self, tokens):
+        return self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+
+    def file(self, name, rows):
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    def jsonl(self, texts, name="texts.jsonl"):
+        return self.file(name, [{"text": self.text(tokens)} for tokens in texts])
+
+    def ask(self, *files, config=None, **what):
+        return detect_files(list(files), config or self.config, Search(**what))
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    return Desk(tmp_path_factory.mktemp("detection"))
+
+
+@pytest.fixture
+def desk(opened, monkeypatch):
+    """The desk, with its model verified and its tokenizer loaded once for all tests."""
+    monkeypatch.setattr("pipelines.assets.resolve_model", lambda _: opened.model)
+    monkeypatch.setattr(hf, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda *_, **__: opened.tokenizer))
+    return opened
+
+
+def test_whole_words_tokenise_as_they_were_drawn(desk):
+    texts = desk.marked() + desk.unmarked()
+    ids, masks = hf.token_ids(desk.model.path, [desk.text(tokens) for tokens in texts])
+    assert ids == texts
+    assert all(all(mask) for mask in masks)
+
+
+def test_one_key_says_what_each_text_and_the_corpus_say(desk):
+    texts = [*desk.marked(), *desk.unmarked(texts=1)]
+    lines, body, code = desk.ask(desk.jsonl(texts))
+    each, whole = detect(texts, Kgw(), desk.subkey(Kgw()))
+    assert code == OK
+    assert body["key_id"] == "ck_primary"
+    assert body["alpha"] == ALPHA
+    assert body["retokenisation"] == {"windows": 4 * 38, "lost": 0}
+    assert [row["name"] for row in body["evidence"]] == ["text 0", "text 1", "text 2", "text 3", "corpus"]
+    for row, evidence in zip(body["evidence"], [*each, whole], strict=True):
+        assert row["statistic"] == "green"
+        assert (row["scored"], row["total"], row["log10_p"]) == (evidence.scored, evidence.total, evidence.log10_p)
+        assert not row["too_short"]
+    assert len(lines) == 1 + 5 + 1
+    assert lines[-1] == f"re-tokenisation: 0 of {4 * 38} inputs lost (0.00%)"
+    assert f"{whole.log10_p:.2f}" in lines[-2]
+
+
+def test_unmarked_text_is_not_supported(desk):
+    _, body, code = desk.ask(desk.jsonl(desk.unmarked()))
+    assert code == NOT_SUPPORTED
+    assert body["evidence"][-1]["log10_p"] > math.log10(ALPHA)
+
+
+@pytest.mark.parametrize("other", [{"key": "second"}, {"scope": "elsewhere"}, {"scheme": Kgw(gamma=0.5)}], ids=str)
+def test_a_mark_of_another_key_scope_or_scheme_is_not_supported(desk, other):
+    assert desk.ask(desk.jsonl(desk.marked(**other)))[2] == NOT_SUPPORTED
+
+
+def test_texts_are_read_from_every_kind_of_file_in_turn(desk):
+    texts = desk.marked(texts=4)
+    one, two, three, four = (desk.text(tokens) for tokens in texts)
+    (desk.folder / "one.txt").write_text(one)
+    (desk.folder / "two.csv").write_text(f"text,label\n{two},1\n")
+    pq.write_table(pa.Table.from_pylist([{"text": three}]), desk.folder / "three.parquet")
+    files = [desk.folder / name for name in ("one.txt", "two.csv", "three.parquet")] + [
+        desk.file("four.jsonl", [{"text": four}])
+    ]
+    _, body, code = desk.ask(*files)
+    assert (code, body) == (OK, desk.ask(desk.jsonl(texts))[1])
+
+
+@pytest.mark.parametrize("text", ["", " the", " the end", "<|im_end|>" * 40])
+def test_a_text_too_short_to_say_is_neither_supported_nor_not(desk, text):
+    lines, body, code = desk.ask(desk.file("short.jsonl", [{"text": text}]))
+    assert code == TOO_SHORT
+    assert [(row["scored"], row["log10_p"], row["too_short"]) for row in body["evidence"]] == [(0, None, True)] * 2
+    assert lines[1].endswith("-  too short")
+
+
+def test_nine_inputs_are_too_few_and_ten_are_not(desk):
+    # 0.25^9 is above one in a million and 0.25^10 is not
+    for inputs, code in ((9, TOO_SHORT), (10, OK)):
+        (tokens,) = desk.marked(texts=1, length=inputs + 2)
+        assert detect([tokens], Kgw(), desk.subkey(Kgw()))[1].total == inputs
+        _, body, found = desk.ask(desk.jsonl([tokens]))
+        assert found == code
+        assert [row["too_short"] for row in body["evidence"]] == [code == TOO_SHORT] * 2
+    (plain,) = desk.unmarked(texts=1, length=12)
+    assert desk.ask(desk.jsonl([plain]))[2] == NOT_SUPPORTED
+    assert desk.ask(desk.jsonl([plain]), all_keys=True)[2] == TOO_SHORT  # three keys cost half a digit
+
+
+def test_a_short_text_among_long_ones_is_marked_as_short(desk):
+    texts = [*desk.marked(texts=2), *desk.unmarked(texts=1, length=7)]
+    lines, body, code = desk.ask(desk.jsonl(texts))
+    assert code == OK
+    assert [row["too_short"] for row in body["evidence"]] == [False, False, True, False]
+    assert [line.endswith("too short") for line in lines] == [False, False, False, True, False, False]
+
+
+RANKED = {
+    "two keys": ({"key_ids": ("ck_second", "ck_primary")}, ["ck_primary", "ck_second"]),
+    "all keys": ({"all_keys": True}, ["ck_primary", "ck_revoked", "ck_second"]),
+    "two schemes": ({"schemes": ("gumbel:alpha=0.1", "kgw")}, ["gumbel:alpha=0.1", "kgw"]),
+    "two scopes": ({"scopes": ("elsewhere", SCOPE)}, ["elsewhere", SCOPE]),
+    "two of each": (
+        {"key_ids": ("ck_primary", "ck_second"), "schemes": ("kgw", "kgw:gamma=0.5"), "scopes": (SCOPE, "b")},
+        [f"{k} {s} {c}" for k in ("ck_primary", "ck_second") for s in ("kgw", "kgw:gamma=0.5") for c in ("b", SCOPE)],
+    ),
+}
+TRUE = {"ck_primary", "kgw", SCOPE, f"ck_primary kgw {SCOPE}"}
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_several_hypotheses_are_ranked_and_paid_for(desk, name):
+    what, names = RANKED[name]
+    lines, body, code = desk.ask(desk.jsonl(desk.marked()), **what)
+    assert code == OK
+    assert set(body) == {"marks", "alpha", "retokenisation"}
+    assert sorted(row["name"] for row in body["marks"]) == sorted(names)
+    assert body["marks"][0]["name"] in TRUE
+    logs = [row["log10_p"] for row in body["marks"]]
+    assert logs == sorted(logs)
+    assert body["marks"][0]["log10_p_holm"] == pytest.approx(logs[0] + math.log10(len(names)))
+    assert all(row["log10_p_holm"] > -3 for row in body["marks"][1:])
+    assert lines[0] == f"{len(names)} marks tried; Holm over all of them"
+    assert lines[2].endswith(f"  {body['marks'][0]['name']}")
+    assert len(lines) == 2 + len(names) + 1
+
+
+def test_a_search_of_files_is_a_search_of_their_tokens(desk):
+    texts = desk.marked(Gumbel())
+    _, body, _ = desk.ask(desk.jsonl(texts), all_keys=True, schemes=("gumbel", "tournament"))
+    marks = [
+        Mark(name=f"ck_{key} {scheme.name}", scheme=scheme, subkey=desk.subkey(scheme, key=key))
+        for key in ("primary", "second", "revoked")
+        for scheme in (Gumbel(), Tournament())
+    ]
+    for row, found in zip(body["marks"], search(texts, marks), strict=True):
+        assert (row["name"], row["total"], row["scored"]) == (found.name, found.evidence.total, found.evidence.scored)
+        assert (row["log10_p"], row["log10_p_holm"]) == (found.evidence.log10_p, found.log10_p_holm)
+
+
+def test_unmarked_text_accuses_no_key_of_the_ring(desk):
+    _, body, code = desk.ask(desk.jsonl(desk.unmarked()), all_keys=True)
+    assert code == NOT_SUPPORTED
+    assert all(row["log10_p_holm"] > -3 for row in body["marks"])
+
+
+def test_a_ring_of_empty_texts_says_nothing(desk):
+    lines, body, code = desk.ask(desk.file("empty.jsonl", [{"text": ""}]), all_keys=True)
+    assert code == TOO_SHORT
+    assert {(row["log10_p"], row["log10_p_holm"], row["too_short"]) for row in body["marks"]} == {(None, 0.0, True)}
+    assert lines[2].split()[0] == "-"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "spec", "statistic"),
+    [
+        (Unigram(), "unigram", "counts"),
+        (Unigram(), "unigram", "unique"),
+        (Gumbel(alpha=0.1), "gumbel:alpha=0.1", "half"),
+        (Tournament(layers=8), "tournament:layers=8", "mean"),
+        (Kgw(self_salt=True, context_width=4), "kgw:self_salt=true,context_width=4", ""),
+    ],
+)
+def test_a_scheme_and_a_statistic_are_looked_for_by_name(desk, scheme, spec, statistic):
+    texts = desk.marked(scheme)
+    _, body, code = desk.ask(desk.jsonl(texts), schemes=(spec,), statistic=statistic)
+    assert code == OK
+    _, whole = detect(texts, scheme, desk.subkey(scheme), statistic=statistic)
+    assert body["evidence"][-1]["statistic"] == (statistic or scheme.statistics[0])
+    assert body["evidence"][-1]["log10_p"] == whole.log10_p
+
+
+def test_a_recipient_is_traced_among_many_scopes(desk):
+    scopes = tuple(f"customer-{i}" for i in range(LISTED + 5))
+    texts = desk.marked(Unigram(), scope="customer-7", texts=4)
+    lines, body, code = desk.ask(desk.jsonl(texts), schemes=("unigram",), scopes=scopes)
+    assert code == OK
+    assert body["marks"][0]["name"] == "customer-7"
+    assert len(body["marks"]) == len(scopes)
+    assert len(lines) == 2 + LISTED + 2
+    assert lines[-2] == "… and 5 more (all with --json)"
+
+
+def test_a_key_salted_with_the_public_value_is_another_key(desk):
+    public = {"value": "b" * 20, "source": "beacon", "commitment": "0" * 64}
+    config = load_config(QUICKSTART, [])
+    salted = desk.config.keys.model_validate({**desk.config.keys.model_dump(), "public_value": public})
+    config = desk.config.model_copy(update={"keys": salted})
+    assert desk.ask(desk.jsonl(desk.marked()), config=config)[2] == NOT_SUPPORTED
+    scheme = Kgw()
+    key = KEYS["primary"].with_salt(b"b" * 20)
+    label = {"params": scheme.params(), "tokenizer": tokenizer_digest(desk.model.path), "scope": SCOPE}
+    texts = marked(scheme, key.token_subkey(scheme="kgw", **label), texts=2, vocabulary=desk.words)
+    assert desk.ask(desk.jsonl(texts), config=config)[2] == OK
+    _, body, code = desk.ask(desk.jsonl(texts), config=config, all_keys=True)
+    assert (code, body["marks"][0]["name"]) == (OK, "ck_primary")
+
+
+@pytest.mark.parametrize("key_id", ["ck_destroyed", "ck_nobody"])
+def test_a_key_that_is_destroyed_or_not_there_is_refused(desk, key_id):
+    with pytest.raises(UsageError, match=key_id):
+        desk.ask(desk.jsonl(desk.unmarked()), key_ids=(key_id,))
+
+
+def test_drawn_tokens_are_compared_with_those_of_the_text(desk):
+    (tokens,) = desk.marked(texts=1)
+    other = [*tokens[:20], desk.words[0], *tokens[21:]]
+    same = desk.ask(desk.file("same.jsonl", [{"text": desk.text(tokens), "tokens": tokens}]))[1]
+    assert same["retokenisation"] == {"windows": 38, "lost": 0}
+    rows = [{"text": desk.text(tokens), "tokens": other}, {"text": desk.text(tokens)}]
+    lines, body, _ = desk.ask(desk.file("other.jsonl", rows))
+    assert body["retokenisation"] == {"windows": 38, "lost": 3}  # the row without tokens has nothing to compare with
+    assert lines[-1] == "re-tokenisation: 3 of 38 inputs lost (7.89%)"
+    assert body["evidence"][0]["total"] == same["evidence"][0]["total"]  # the text is what is judged
+
+
+def test_text_that_tokenises_otherwise_is_measured(desk):
+    # "ing" after " see" is never drawn by the tokenizer itself
+    pieces = [desk.tokenizer.encode(piece, add_special_tokens=False)[0] for piece in (" see", "ing", " see", "ing")]
+    text = desk.text(pieces)
+    assert hf.token_ids(desk.model.path, [text])[0][0] != pieces
+    _, body, _ = desk.ask(desk.file("drawn.jsonl", [{"text": text, "tokens": pieces}]))
+    assert body["retokenisation"] == {"windows": 2, "lost": 2}
+    _, body, _ = desk.ask(desk.file("read.jsonl", [{"text": text}]))
+    assert body["retokenisation"]["lost"] == 0
+
+
+def test_special_tokens_that_a_text_spells_out_are_not_scored(desk):
+    (tokens,) = desk.marked(texts=1)
+    text = desk.text(tokens[:20]) + "<|im_end|>" + desk.text(tokens[20:])
+    _, body, _ = desk.ask(desk.file("special.jsonl", [{"text": text}]))
+    assert body["evidence"][-1]["scored"] == 18 + 18
+
+
+SPECS = {
+    "kgw": Kgw(),
+    "kgw:": Kgw(),
+    "kgw:context_width=4,self_salt=true": Kgw(context_width=4, self_salt=True),
+    "kgw: gamma = 0.5 , order = before": Kgw(gamma=0.5, order="before"),
+    "kgw:hard=true": Kgw(hard=True),
+    "unigram:gamma=1e-1": Unigram(gamma=0.1),
+    "gumbel:alpha=0.1,context_width=2": Gumbel(alpha=0.1, context_width=2),
+    "tournament:layers=7": Tournament(layers=7),
+}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_scheme_is_read_from_its_name_and_parameters(spec):
+    assert parse_scheme(spec) == SPECS[spec]
+
+
+def test_a_whole_number_is_the_same_parameter_and_the_same_key(opened):
+    assert parse_scheme("kgw:delta=2") == Kgw(delta=2.0)
+    assert opened.subkey(parse_scheme("kgw:delta=2")) == opened.subkey(Kgw(delta=2.0))
+
+
+NO_SPECS = {
+    "": "expected one of gumbel, kgw, tournament, unigram",
+    "kgww": "got scheme 'kgww'",
+    "KGW": "got scheme 'KGW'",
+    "kgw,gumbel": "got scheme 'kgw,gumbel'",
+    "kgw:gamma": "got 'gamma' in --scheme 'kgw:gamma', expected param=value",
+    "kgw:gamma=0.5,": "expected param=value",
+    "kgw:gama=0.5": "gama",
+    "kgw:gamma=1.5": "got gamma 1.5",
+    "kgw:gamma=abc": "gamma",
+    "kgw:gamma=": "gamma",
+    "kgw:gamma=.nan": "got gamma nan",
+    "kgw:self_salt=1": "expected a value of type bool",
+    "kgw:hard=true,delta=3.0": "got delta 3.0 with hard",
+    "kgw:order=sideways": "got order 'sideways'",
+    "kgw:context_width=17": "got context_width 17",
+    "unigram:context_width=1": "context_width",
+    "gumbel:alpha=0.6": "got alpha 0.6",
+    "tournament:layers=30.0": "layers",
+    "kgw:gamma=[1": "--scheme",
+    "kgw:gamma=0.5: 3": "--scheme",
+    "kgw:scheme=gumbel": "scheme",
+}
+
+
+@pytest.mark.parametrize("spec", NO_SPECS)
+def test_what_is_no_scheme_is_named(spec):
+    with pytest.raises(UsageError) as caught:
+        parse_scheme(spec)
+    assert NO_SPECS[spec] in caught.value.message
+    assert len(caught.value.diagnostics().splitlines()) == 2
+
+
+def test_rows_keep_their_tokens(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "tokens": [1, 2]}\n\n{"text": ""}\n')
+    (tmp_path / "b.txt").write_text("two\nlines\n")
+    assert read_texts(tmp_path / "a.jsonl") == [{"text": "a", "tokens": [1, 2]}, {"text": ""}]
+    assert read_texts(tmp_path / "b.txt") == [{"text": "two\nlines\n"}]
+
+
+NO_TEXTS = {
+    "empty.jsonl": b"",
+    "number.jsonl": b'{"text": 3}\n',
+    "null.jsonl": b'{"text": "a"}\n{"text": null}\n',
+    "other.jsonl": b'{"txt": "a"}\n',
+    "lists.jsonl": b'["a"]\n',
+    "words.jsonl": b"not json\n",
+    "latin.jsonl": b'{"text": "caf\xe9"}\n',
+    "latin.txt": b"caf\xe9",
+    "header.csv": b"text\n",
+    "other.csv": b"label\n1\n",
+    "junk.parquet": b"junk",
+    "text.md": b"text",
+    "text": b"text",
+}
+
+
+@pytest.mark.parametrize("name", NO_TEXTS)
+def test_what_holds_no_texts_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(NO_TEXTS[name])
+    with pytest.raises(UsageError, match=name) as caught:
+        read_texts(tmp_path / name)
+    assert len(caught.value.diagnostics().splitlines()) == 2
+
+
+def test_no_file_and_a_folder_are_no_texts(tmp_path):
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(UsageError, match="expected a text file"):
+            read_texts(path)
+
+
+@pytest.mark.parametrize("tokens", ["[1, 2, 3]", [1.5, 2.5], {"a": 1}], ids=["a string", "fractions", "an object"])
+def test_tokens_that_are_no_list_of_ids_are_refused(desk, tokens):
+    path = desk.file("odd.jsonl", [{"text": desk.text(desk.unmarked(texts=1)[0]), "tokens": tokens}])
+    with pytest.raises(CountermarkError, match="tokens"):
+        desk.ask(path)
+
+
+@pytest.fixture
+def command(desk, monkeypatch, capsys):
+    """``countermark detect`` in this process: exit code, standard output and the lines of standard error."""
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1" if name.startswith("HF") else "error"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["countermark", "detect", *_options(desk), *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err.splitlines()
+
+    return run
+
+
+def _options(desk):
+    options = {"--config": QUICKSTART, "--keys": desk.ring, "--passphrase-file": desk.passphrase}
+    return [str(part) for option in options.items() for part in option]
+
+
+def test_the_command_prints_the_table_or_json_and_exits_by_the_verdict(desk, command):
+    for texts, expected in ((desk.marked(), OK), (desk.unmarked(), NOT_SUPPORTED), ([[*desk.words[:3]]], TOO_SHORT)):
+        path = desk.jsonl(texts)
+        lines, body, _ = desk.ask(path)
+        code, out, err = command(path, "--json")
+        assert (code, json.loads(out), err) == (expected, json.loads(json.dumps(body)), [])
+        code, out, err = command(path)
+        assert (code, out.splitlines(), err) == (expected, lines, [])
+
+
+def test_the_commands_options_are_the_search(desk, command):
+    path = desk.jsonl(desk.marked(Unigram(), key="second", scope="b"))
+    options = ("--key-id", "ck_primary", "--key-id", "ck_second", "--scope", "a", "--scope", "b", "--scheme", "unigram")
+    code, out, _ = command(path, *options, "--statistic", "counts", "--json")
+    marks = json.loads(out)["marks"]
+    assert code == OK
+    assert len(marks) == 4
+    assert (marks[0]["name"], marks[0]["statistic"]) == ("ck_second b", "counts")
+    code, out, _ = command(path, "--all-keys", "--scope", "b", "--scheme", "unigram", "--json")
+    assert (code, len(json.loads(out)["marks"])) == (OK, 3)
+    code, out, _ = command(path, path, "--set", "audit.alpha=0.001", "--device", "cpu:0", "--json")
+    assert json.loads(out)["alpha"] == 0.001
+    assert len(json.loads(out)["evidence"]) == 7
+
+
+MISTAKES = {
+    "scheme": (("--scheme", "kgww"), "got scheme 'kgww'"),
+    "parameter": (("--scheme", "kgw:gamma=2"), "got gamma 2"),
+    "value": (("--scheme", "kgw:gamma=[1"), "--scheme"),
+    "statistic": (("--statistic", "green-ish"), "got statistic 'green-ish'"),
+    "statistic of another scheme": (("--scheme", "kgw", "--scheme", "unigram", "--statistic", "counts"), "'counts'"),
+    "key": (("--key-id", "ck_nobody"), "ck_nobody"),
+    "file": (("none.txt",), "none.txt"),
+    "override": (("--set", "audit.alpa=1"), "audit.alpa"),
+    "device": (("--device", "abacus"), "abacus"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_two_lines_and_2(desk, command, name):
+    arguments, named = MISTAKES[name]
+    code, out, err = command(desk.jsonl(desk.unmarked()), *arguments)
+    assert (code, out, len(err)) == (2, "", 2), err
+    assert err[0].startswith("error: ")
+    assert err[1].startswith("hint: ")
+    assert named in err[0]
+
+
+def test_a_wrong_passphrase_and_no_ring_are_two_lines_and_2(desk, command, tmp_path):
+    (tmp_path / "p").write_text("another\n")
+    (tmp_path / "p").chmod(0o600)
+    for options in (("--passphrase-file", tmp_path / "p"), ("--keys", tmp_path / "none.json")):
+        code, out, err = command(desk.jsonl(desk.unmarked()), *options)
+        assert (code, out, len(err)) == (2, "", 2)
