@@ -23,6 +23,7 @@ from transformers import (
 
 from countermark.errors import UsageError
 from watermarks.adapters.hf import mark_step, row_generator, sample_rows
+from watermarks.prf import SUBKEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 STATIC_LENGTH = 4096
 """Longest row with a cache of fixed length, which on a CPU is twice as fast as one that grows by copying."""
+ALIBI = {"bloom", "falcon", "mpt"}
+"""Models whose position biases take their length from the mask, which a cache of fixed length outgrows."""
 REPACK = 0.75
 """The batch is repacked when fewer than this share of its rows go on."""
 
@@ -71,8 +74,15 @@ class Decoding:
                 f"got min_new_tokens {self.min_new_tokens} and max_new_tokens {self.max_new_tokens}, "
                 "expected 0 <= min <= max and max >= 1"
             )
-        if self.num_return_sequences < 1:
-            raise UsageError(f"got num_return_sequences {self.num_return_sequences}, expected at least 1")
+        for name, fits, expected in (
+            ("num_return_sequences", self.num_return_sequences >= 1, "at least 1"),
+            ("temperature", 0.0 < self.temperature < float("inf"), "a finite number above 0"),
+            ("top_k", self.top_k >= 0, "0 (off) or more"),
+            ("top_p", 0.0 < self.top_p <= 1.0, "a number in (0, 1]"),
+            ("min_p", 0.0 <= self.min_p <= 1.0, "a number in [0, 1]"),
+        ):
+            if not fits:
+                raise UsageError(f"got {name} {getattr(self, name)}, expected {expected}")
 
     def warpers(self) -> LogitsProcessorList:
         """Temperature and truncation, by transformers' own classes; none for greedy decoding."""
@@ -104,14 +114,10 @@ class _Batch:
         index = torch.tensor(alive, device=self.ids.device)
         self.rows = [self.rows[i] for i in alive]
         self.ids, self.attention = self.ids[index], self.attention[index]
-        if not isinstance(self.cache, StaticCache):
-            self.cache.batch_select_indices(index)
-            return
-        for layer in self.cache.layers:  # static layers have no method for it
-            layer.keys, layer.values = layer.keys[index], layer.values[index]
-            layer.max_batch_size = len(alive)
+        self.cache.reorder_cache(index)
 
 
+@torch.inference_mode()
 def decode(
     model: Any,  # noqa: ANN401 - any causal language model of transformers
     input_ids: torch.Tensor,
@@ -133,15 +139,18 @@ def decode(
         seeds: one for each row of the answer.
         scheme: the token watermark, if any.
         subkey: its 16-byte sub-key.
-        each_step: called with the number of rows that got a token.
+        each_step: called with the number of rows that still went on.
 
     Raises:
-        UsageError: seeds that do not fit, padding on the right, or a sampling scheme with greedy decoding.
+        UsageError: seeds, mask or sub-key that do not fit, padding on the right, or a sampling scheme with greedy
+            decoding.
     """
     repeated = how.num_return_sequences
+    if attention_mask.shape != input_ids.shape:
+        raise UsageError(f"got a mask of shape {tuple(attention_mask.shape)}, expected {tuple(input_ids.shape)}")
     input_ids = input_ids.repeat_interleave(repeated, 0)
     attention = attention_mask.repeat_interleave(repeated, 0)
-    _check(input_ids, attention, how, seeds, scheme)
+    _check(input_ids, attention, how, seeds, scheme, subkey)
     generators = [row_generator(seed) for seed in seeds]
     answers: list[list[int]] = [[] for _ in seeds]
     start, warpers, fed = input_ids.shape[1], how.warpers(), input_ids
@@ -152,7 +161,7 @@ def decode(
         scores = _next_scores(model, batch, fed)
         if step < how.min_new_tokens:
             scores[:, stop] = float("-inf")
-        scores = _warped(scores, batch.ids, warpers, scheme, subkey, start)
+        scores = _warped(scores, batch, warpers, scheme, subkey, start)
         if how.do_sample:
             chosen = sample_rows(scores, [generators[row].random() if row >= 0 else 0.0 for row in batch.rows])
         else:
@@ -162,7 +171,7 @@ def decode(
             if row >= 0 and not last:
                 answers[row].append(token)
         if each_step:
-            each_step(len(batch.rows))
+            each_step(sum(row >= 0 for row in batch.rows))
         if not _go_on(batch, chosen, ended):
             break
         fed = batch.ids[:, -1:]
@@ -170,12 +179,21 @@ def decode(
 
 
 def _check(
-    input_ids: torch.Tensor, attention: torch.Tensor, how: Decoding, seeds: Sequence[int], scheme: Scheme | None
+    input_ids: torch.Tensor,
+    attention: torch.Tensor,
+    how: Decoding,
+    seeds: Sequence[int],
+    scheme: Scheme | None,
+    subkey: bytes,
 ) -> None:
     if not len(input_ids) or not input_ids.shape[1]:
         raise UsageError("got no prompt tokens, expected at least one in every row")
     if len(seeds) != len(input_ids):
         raise UsageError(f"got {len(seeds)} seeds for {len(input_ids)} rows, expected one each")
+    if min(seeds) < 0:
+        raise UsageError(f"got seed {min(seeds)}, expected 0 or more")
+    if scheme is not None and len(subkey) != SUBKEY_BYTES:
+        raise UsageError(f"got a sub-key of {len(subkey)} bytes, expected {SUBKEY_BYTES}")
     if not bool(attention[:, -1].all()):
         raise UsageError("got prompts padded on the right, expected padding_side='left'")
     if scheme is not None and scheme.samples and not how.do_sample:
@@ -186,7 +204,8 @@ def _check(
 
 
 def _cache(model: Any, length: int) -> Cache:  # noqa: ANN401
-    if length <= STATIC_LENGTH and getattr(model, "_can_compile_fullgraph", False):
+    fixed = getattr(model, "_can_compile_fullgraph", False) and model.config.model_type not in ALIBI
+    if fixed and length <= STATIC_LENGTH:
         return StaticCache(config=model.config, max_cache_len=length)
     return DynamicCache(config=model.config)
 
@@ -207,17 +226,19 @@ def _next_scores(model: Any, batch: _Batch, fed: torch.Tensor) -> torch.Tensor: 
 
 def _warped(
     scores: torch.Tensor,
-    ids: torch.Tensor,
+    batch: _Batch,
     warpers: LogitsProcessorList,
     scheme: Scheme | None,
     subkey: bytes,
     start: int,
 ) -> torch.Tensor:
+    ids, attention = batch.ids, batch.attention
     if scheme is None:
         return warpers(ids, scores)  # type: ignore[no-any-return]
     if scheme.order == "before":
-        return warpers(ids, mark_step(scheme, subkey, ids, scores, start=start))  # type: ignore[no-any-return]
-    return mark_step(scheme, subkey, ids, warpers(ids, scores), start=start)
+        marked = mark_step(scheme, subkey, ids, scores, start=start, attention=attention)
+        return warpers(ids, marked)  # type: ignore[no-any-return]
+    return mark_step(scheme, subkey, ids, warpers(ids, scores), start=start, attention=attention)
 
 
 def _go_on(batch: _Batch, chosen: torch.Tensor, ended: list[bool]) -> bool:

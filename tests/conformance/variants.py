@@ -55,13 +55,16 @@ every_statistic = pytest.mark.parametrize(
 
 
 def fixed_texts() -> dict[str, list[int]]:
-    """Three texts like real ones: random, Zipf-distributed, and one built of repeated phrases."""
+    """Texts like real ones: random, Zipf-distributed, built of repeated phrases; and one of few words in many orders,
+    whose windows differ where their pairs of tokens do not.
+    """
     rng = np.random.default_rng(7)
     phrases = [rng.integers(0, 30, 6).tolist() for _ in range(6)]
     return {
         "uniform": rng.integers(0, 50_000, 70).tolist(),
         "zipf": np.minimum(rng.zipf(1.3, 150), 400).tolist(),
         "phrases": [t for i in rng.integers(0, 6, 30) for t in phrases[i]],
+        "few words": rng.integers(0, 8, 150).tolist(),
     }
 
 

@@ -124,7 +124,6 @@ def test_padding_on_the_left_changes_nothing(scheme):
     assert _decode(how, range(8), scheme, prompts=padded) == _decode(how, range(8), scheme)
 
 
-@pytest.mark.xfail(strict=True, reason="padding is taken for context where the prompt is shorter than the context")
 @pytest.mark.parametrize("scheme", [Kgw(hard=True), Kgw(self_salt=True, delta=9.0), Kgw(delta=9.0, order="before")])
 def test_padding_is_no_context_of_a_short_prompt(scheme):
     ids, mask = ragged(9, 1)
@@ -151,7 +150,6 @@ def test_rows_that_end_leave_the_batch_and_the_others_go_on_as_they_were(name, s
     assert len(sizes) == min(24, max(map(len, rows)) + 1)  # nothing is fed once all have ended
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="layers of linear attention cannot leave rows out so")
 def test_rows_leave_a_cache_of_linear_attention(kind):
     model = tiny(Lfm2Config, Lfm2ForCausalLM, layer_types=["conv", "full_attention"])
     how = {"max_new_tokens": 12}
@@ -297,7 +295,6 @@ def test_beams_are_sent_to_generate():
     assert "model.generate" in caught.value.hint
 
 
-@pytest.mark.xfail(strict=True, reason="left to transformers, whose ValueError comes late, or to nobody")
 @pytest.mark.parametrize(
     "how",
     [{"temperature": 0.0}, {"top_k": -1}, {"top_p": -0.1}, {"top_p": 1.5}, {"min_p": 2.0}, {"min_p": -0.5}],
@@ -334,7 +331,6 @@ def test_empty_prompts_are_refused(shape):
         _decode({"max_new_tokens": 4}, range(shape[0]), prompts=(empty, empty))
 
 
-@pytest.mark.xfail(strict=True, reason="a mask of another width is not looked at")
 def test_a_mask_of_another_width_is_refused():
     ids, mask = PROMPTS
     with pytest.raises(UsageError):
@@ -347,7 +343,6 @@ def test_each_step_is_told_of_the_rows():
     assert told == [8] * 6
 
 
-@pytest.mark.xfail(strict=True, reason="rows that have ended are counted until the batch is repacked")
 def test_each_step_counts_the_rows_that_got_a_token():
     free, told = _decode({"max_new_tokens": 12}, range(8)), []
     stop = _stops(free, 4)
@@ -355,7 +350,6 @@ def test_each_step_counts_the_rows_that_got_a_token():
     assert sum(told) == sum(min(12, len(row) + 1) for row in rows)  # a stop token is a token
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="the kernels refuse scores that ask for gradients")
 def test_the_loop_needs_no_inference_mode_around_it():
     how = {"max_new_tokens": 4}
     inside = _decode(how, range(8), SCHEMES["kgw"])

@@ -189,6 +189,15 @@ def test_packed_or_not_with_kernels_or_without_on_numpy_or_torch_it_is_the_same(
 
 
 @every_statistic
+def test_what_a_text_says_does_not_depend_on_the_others(name, statistic):
+    one, other = marked(SCHEMES[name], SUBKEY, texts=2)
+    texts = [one, other, one, one[:20], [1, 2, 1, 2, 1, 2, 1], [*one, *one], [1, 2, 1, 2, 1, 2, 1]]
+    each, _ = _everything(texts, name, statistic)
+    assert each == [_everything([text], name, statistic)[0][0] for text in texts]
+    assert each[0] == each[2]
+
+
+@every_statistic
 def test_many_keys_at_once_sum_what_each_sums_alone(name, statistic):
     scheme, corpus = SCHEMES[name], Corpus.pack([*unmarked(texts=3), [], [5] * 9])
     subkeys = [subkey_of(f"many/{i}") for i in range(7)]

@@ -115,7 +115,7 @@ def test_sums_are_the_same_in_batches_and_threads_and_kernels(name, statistic, e
     scheme, corpus = SCHEMES[name], Corpus.pack([*marked(SCHEMES[name], TRUE, texts=3), [], [4] * 30])
     subkeys = [subkey_of(f"batch/{i}") for i in range(12)]
     whole = tally(corpus, scheme, subkeys, statistic=statistic, each_text=each_text)
-    monkeypatch.setattr("verification.tally.CHUNK", 150)  # one key a batch, and positions in pieces
+    monkeypatch.setattr("verification.tally.CHUNK", 40)  # one key a batch, and positions in pieces
     for kernels, threads in ((True, 1), (True, 3), (False, 2)):
         monkeypatch.setattr(observe, "KERNELS", kernels)
         again = tally(corpus, scheme, subkeys, statistic=statistic, threads=threads, each_text=each_text)
