@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
 from verification.detect import Found, Mark, TokenEvidence, detect, search
-from watermarks.schemes import make_scheme
+from watermarks.schemes import make_scheme, scheme_names
+from watermarks.schemes.base import check_statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +54,13 @@ def detect_files(files: Sequence[Path], config: RunConfig, what: Search) -> tupl
 
     libraries.keep_freed_memory()
 
+    schemes = [parse_scheme(spec) for spec in what.schemes] or [config.generate.watermark.build()]
+    for scheme in schemes if what.statistic else []:
+        check_statistic(scheme, what.statistic)
+    keys = _keys(config, what)
     rows = [row for path in files for row in read_texts(path)]
     model = resolve_model(config.generate.model)
-    corpus, lost = _corpus(model.path, rows, config.generate.watermark.build())
-    schemes = [parse_scheme(spec) for spec in what.schemes] or [config.generate.watermark.build()]
-    keys = _keys(config, what)
+    corpus, lost = _corpus(model.path, rows, schemes[0])
     digest = tokenizer_digest(model.path)
     marks = [
         Mark(
@@ -92,17 +95,21 @@ def parse_scheme(spec: str) -> Scheme:
     from pipelines.yamlsource import parse_yaml
 
     name, _, rest = spec.partition(":")
-    params = {}
+    if name not in scheme_names():
+        make_scheme(name, {})  # names the known ones
+    params: dict[str, Any] = {}
     for item in rest.split(",") if rest else []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"got {item!r} in --scheme {spec!r}, expected param=value")
-        params[key.strip()] = parse_yaml(f"value: {value}", "--scheme").data["value"]
+        key, equals, value = (part.strip() for part in item.partition("="))
+        parsed = parse_yaml(f"value: {value}", "--scheme").data
+        if not equals or set(parsed) != {"value"} or key in params or key == "scheme":
+            raise UsageError(f"got {item!r} in --scheme {spec!r}, expected param=value, each parameter once")
+        params[key] = parsed["value"]
     try:
         return WatermarkConfig.model_validate({"scheme": name, **params}).build()
     except ValidationError as error:
-        make_scheme(name, params)  # says it in one line, where the scheme itself refuses
-        raise UsageError(f"got --scheme {spec!r}: {error.errors()[0]['msg']}") from None
+        problem = error.errors()[0]
+        named = problem.get("ctx", {}).get("key", "")
+        raise UsageError(f"got --scheme {spec!r}: {named} {problem['msg']}") from None
 
 
 def read_texts(path: Path) -> list[dict[str, Any]]:
@@ -116,11 +123,25 @@ def read_texts(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UsageError(f"got {path}, expected a text file", hint="see `countermark detect --help`")
     if path.suffix == ".txt":
-        return [{"text": path.read_text("utf-8")}]
+        try:
+            return [{"text": path.read_text("utf-8")}]
+        except UnicodeDecodeError as error:
+            raise UsageError(f"got {path}, which is not UTF-8 at byte {error.start}, expected UTF-8 text") from None
     rows = load_table(str(path))
-    if not rows or any(not isinstance(row.get("text"), str) for row in rows):
+    if not rows or any(not isinstance(row, dict) or not isinstance(row.get("text"), str) for row in rows):
         raise UsageError(f"got {path} without a 'text' in every row, expected one")
+    for number, row in enumerate(rows):
+        tokens = row.get("tokens")
+        if tokens is not None and not _are_ids(tokens):
+            raise UsageError(
+                f"got {path} row {number} with 'tokens' that are no list of token ids, expected the generated ids",
+                hint="rename or drop the column if it is something else",
+            )
     return rows
+
+
+def _are_ids(tokens: Any) -> bool:  # noqa: ANN401
+    return isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens)
 
 
 def _corpus(folder: Path, rows: Sequence[dict[str, Any]], scheme: Scheme) -> tuple[Corpus, Mismatch]:
@@ -176,14 +197,14 @@ def _one(corpus: Corpus, mark: Mark, log10_alpha: float, device: str) -> tuple[l
 
 def _many(found: Sequence[Found], log10_alpha: float) -> tuple[list[str], dict[str, Any], int]:
     """The ranked list for the corpus; a mark is found if it survives Holm over everything that was tried."""
-    rows = [{**_row(f.name, f.evidence, log10_alpha), "log10_p_holm": f.log10_p_holm} for f in found]
+    level = log10_alpha - math.log10(len(found))
+    rows = [{**_row(f.name, f.evidence, level), "log10_p_holm": f.log10_p_holm} for f in found]
     lines = [f"{len(found)} marks tried; Holm over all of them", f"{'log10 p':>9} {'Holm':>9} {'scored':>8}  mark"]
     for row in rows[:LISTED]:
         p = "-" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
         lines.append(f"{p:>9} {row['log10_p_holm']:>9.2f} {row['scored']:>8}  {row['name']}")
     if len(rows) > LISTED:
         lines.append(f"… and {len(rows) - LISTED} more (all with --json)")
-    level = log10_alpha - math.log10(len(found))
     return lines, {"marks": rows}, _code([f.evidence for f in found], rows[0]["log10_p_holm"], log10_alpha, level)
 
 

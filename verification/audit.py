@@ -228,6 +228,6 @@ def _word(verdict: Verdict, log10_alpha: float, family: int, failed_controls: Se
         return replace(verdict, decision=Decision.SUPPORTED)
     floor = verdict.trials * math.log10(verdict.chance) if verdict.log10_floor is None else verdict.log10_floor
     if floor > log10_alpha - math.log10(family):
-        reason = f"{verdict.trials} trials cannot reach alpha even if all succeed"
+        reason = f"{verdict.trials} trials cannot reach alpha even if all speak for the mark"
         return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
     return replace(verdict, decision=Decision.NOT_SUPPORTED)

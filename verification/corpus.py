@@ -79,11 +79,11 @@ class Corpus:
             raise UsageError("got no texts, expected at least one", hint="an empty corpus is evidence of nothing")
         if masks is not None and len(masks) != len(texts):
             raise UsageError(f"got {len(masks)} masks for {len(texts)} texts, expected one each")
-        arrays = [np.asarray(text, np.int64).reshape(-1) for text in texts]
+        arrays = [_ids(text) for text in texts]
         tokens = np.concatenate(arrays)
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() <= MASK32:
             raise UsageError(f"got token ids {tokens.min()} to {tokens.max()}, expected 0 to {MASK32}")
-        for array, mask in zip(arrays, masks or [], strict=False):
+        for array, mask in zip(arrays, () if masks is None else masks, strict=False):
             if len(mask) != len(array):
                 raise UsageError(f"got a mask of {len(mask)} for {len(array)} tokens, expected equal lengths")
         allowed = np.ones(len(tokens), bool) if masks is None else np.concatenate([np.asarray(m, bool) for m in masks])
@@ -116,6 +116,18 @@ class Corpus:
 def _firsts(repeats: NDArray[np.int64]) -> NDArray[np.int64]:
     """The places that are their own first occurrence."""
     return np.flatnonzero(repeats == np.arange(len(repeats)))
+
+
+def _ids(text: Sequence[int]) -> NDArray[np.int64]:
+    try:
+        array = np.asarray(text)
+        if array.size == 0:
+            return np.empty(0, np.int64)
+        if array.dtype.kind in "iu" and array.ndim == 1:
+            return array.astype(np.int64)
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"got a text that is no row of token ids from 0 to {MASK32}", hint="pass integers, text by text")
 
 
 def distinct_codes(codes: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -40,6 +40,8 @@ _CONVOLVED = 1024
 _FAR = 10.0
 _FAITHFUL = 1e-5
 """An integral below this has lost digits: the Chernoff bound, which is the factor before it, stands alone."""
+_WIDE = 30.0
+"""Standard deviation, in lattice steps, from which on that holds."""
 _STEEPEST = 32.0
 """Tilt at which the smallest weight is missed with probability e^-32."""
 _WINDOW = 40.0
@@ -74,11 +76,17 @@ def log10_tails(
         case LatticeLaw():
             logs = _lattice(totals, scored, law)
         case CountLaw():
-            logs = np.array([_counted(int(t), law, each) for t, each in zip(totals, counts, strict=True)])
+            logs = np.empty(len(totals))
+            same: dict[int, list[int]] = {}  # many keys are tried on one text: its counts are one array
+            for i, each in enumerate(counts):
+                same.setdefault(id(each), []).append(i)
+            for members in same.values():
+                logs[members] = _counted(totals[members], law, counts[members[0]])
     return np.minimum(logs / LN10, 0.0)
 
 
-def log10_floor(law: Law, scored: int, counts: NDArray[np.int64] | None = None) -> float:
+@lru_cache(maxsize=4096)
+def log10_floor(law: Law, scored: int) -> float:
     """The smallest log10 p that so many inputs can reach, if every one of them speaks for the mark."""
     if scored == 0:
         return 0.0
@@ -90,8 +98,8 @@ def log10_floor(law: Law, scored: int, counts: NDArray[np.int64] | None = None) 
         case CountLaw():
             return scored * math.log10(law.p)
         case GammaLaw():
-            most = np.array([int(scored * sum(law.scales) * 32.0 * math.log(2.0) / law.unit)])
-            return float(log10_tails(law, most, np.array([scored]), () if counts is None else (counts,))[0])
+            most = int(scored * sum(law.scales) * 32.0 * math.log(2.0) / law.unit)
+            return float(log10_tails(law, np.array([most]), np.array([scored]))[0])
 
 
 def _binomial(totals: NDArray[np.int64], trials: NDArray[np.int64], p: float) -> NDArray[np.float64]:
@@ -108,11 +116,14 @@ def _gamma(sums: NDArray[np.float64], shape: NDArray[np.int64]) -> NDArray[np.fl
     tail = special.gammaincc(shape, sums)
     with np.errstate(divide="ignore"):
         logs = np.log(tail)
-    for i in np.flatnonzero(tail < TINY):  # an integer shape: the tail is e^-x times a finite sum, falling from its end
-        last = int(shape[i]) - 1
-        terms = min(last + 1, int(50.0 / math.log(sums[i] / max(last, 1))) + 2)
-        k = np.arange(last + 1 - terms, last + 1)
-        logs[i] = special.logsumexp(k * math.log(sums[i]) - special.gammaln(k + 1)) - sums[i] + _SAFETY
+    deep = np.flatnonzero(tail < TINY)
+    if len(deep):  # an integer shape: the tail is e^-x times a finite sum, which falls geometrically from its end
+        x, last = sums[deep], shape[deep] - 1
+        terms = np.minimum(last + 1, (50.0 / np.log(x / np.maximum(last, 1))).astype(np.int64) + 2)
+        k = last[:, None] - np.arange(int(terms.max()))
+        with np.errstate(invalid="ignore"):
+            log_terms = np.where(k >= 0, k * np.log(x)[:, None] - special.gammaln(np.maximum(k, 0) + 1), -np.inf)
+        logs[deep] = special.logsumexp(log_terms, axis=-1) - x + _SAFETY
     return logs
 
 
@@ -146,18 +157,21 @@ def _mixed_gamma(
     return tail
 
 
-def _counted(total: int, law: CountLaw, counts: NDArray[np.int64]) -> float:
-    """One text; over all frequencies for the many inputs of a corpus, and where a convolution underflows."""
+def _counted(totals: NDArray[np.int64], law: CountLaw, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One text, many sums; over all frequencies for the many inputs of a corpus, and where a convolution underflows."""
     values, repeats = np.unique(law.weight(counts), return_counts=True)
+    logs = np.full(len(totals), -np.inf)
     if len(counts) <= _CONVOLVED:
         table = _count_table(law, tuple(values.tolist()), tuple(repeats.tolist()))
-        at = max(total, 0)
-        if at < len(table) and table[at] > math.log(TINY):
-            return float(table[at])
-    return float(_weighted(np.array([total]), repeats[None, :], values, law.p, reach=math.inf)[0])
+        inside = totals < len(table)
+        logs[inside] = table[np.maximum(totals[inside], 0)]
+    deep = np.flatnonzero(logs <= math.log(TINY))
+    for part in np.array_split(deep, max(1, len(deep) // 64)):
+        logs[part] = _weighted(totals[part], np.tile(repeats, (len(part), 1)), values, law.p, reach=math.inf)
+    return logs
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def _count_table(law: CountLaw, values: tuple[int, ...], repeats: tuple[int, ...]) -> NDArray[np.float64]:
     """Ln P(sum >= s) for every s, by direct convolution; the same for every key that is tried on a text."""
     pmf = np.zeros(sum(v * r for v, r in zip(values, repeats, strict=True)) + 1)
@@ -223,8 +237,9 @@ def _weighted(
     theta = np.maximum(_saddle(x, n, values, p), 1.0 / deviation[inner])
     q = special.expit(values * theta[:, None] + math.log(p / (1 - p)))
     spread = np.sqrt((n * values**2 * q * (1 - q)).sum(-1))
-    step = 2 * math.pi / np.maximum(_WINDOW * spread, 64.0)
-    count = int(np.ceil(np.min([np.full(len(x), reach) / spread, np.full(len(x), math.pi)], axis=0) / step).max())
+    step = math.pi / np.ceil(np.maximum(_WINDOW * spread, 64.0) / 2)  # an even part of the period
+    furthest = np.where(spread > _WIDE, reach, math.inf) / spread
+    count = int(np.ceil(np.minimum(furthest, math.pi) / step - 1e-9).max())
     omega = step[:, None] * (np.arange(count) + 0.5)
     angle = omega[..., None] * values
     log_phi = (n[:, None, :] * np.log1p(q[:, None, :] * np.expm1(1j * angle))).sum(-1)

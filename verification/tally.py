@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from countermark.errors import UsageError
 from verification.corpus import distinct_codes
 from watermarks.kernels.observe import observe, observe_plain
 from watermarks.schemes import CountLaw
@@ -93,7 +94,11 @@ def _worth_torch(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     import torch
 
-    tokens, where = (torch.from_numpy(array).to(device) for array in (corpus.tokens, positions))
+    try:
+        tokens, where = (torch.from_numpy(array).to(device) for array in (corpus.tokens, positions))
+    except RuntimeError as error:
+        problem = str(error).splitlines()[0]
+        raise UsageError(f"got device {device!r} ({problem}), expected one that torch has here") from None
     draws, used = observe_plain(scheme, subkeys, tokens, where)
     worth: NDArray[np.int64] = scheme.worth(draws, statistic).long().cpu().numpy()
     return worth, None if used is None else used.cpu().numpy()

@@ -35,13 +35,13 @@ SCHEMES: dict[str, Scheme | None] = {
     "unmarked": None,
     "kgw self-salt": Kgw(context_width=4, self_salt=True),
     "unigram": Unigram(),
-    "gumbel dual": Gumbel(alpha=0.1),
 }
 """Default parameters; ``kgw`` at h = 2."""
+DUAL = Gumbel(alpha=0.1)
 
 
 WITH_BARS = ("gumbel", "kgw", "tournament")
-"""Schemes of which 512 texts are made at T = 1; 256 are left unmarked, and 64 made of every other scheme."""
+"""Schemes of which 512 texts are made at T = 1; 192 are left unmarked, and 64 made of every other scheme."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Setting:
             return () if scheme == "unmarked" else (LONG,)
         if scheme in WITH_BARS:
             return (LONG, SHORT, SHORT, SHORT, HALF)
-        return (LONG, SHORT, HALF) if scheme == "unmarked" else (LONG,)
+        return (LONG, SHORT) if scheme == "unmarked" else (LONG,)
 
 
 CHAT = Setting(name="chat T=1", chat=True, temperature=1.0, top_p=1.0)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from tests.conformance.variants import (
     BIASING,
     SAMPLING,
+    biasing_schemes,
     every_scheme,
     every_statistic,
     evidence,
     fixed_texts,
     flat_scores,
-    label,
     same,
+    sampling_schemes,
     seeded_schemes,
 )
 from tests.support import subkey_of
@@ -211,12 +212,21 @@ def test_left_padding_and_neighbours_change_no_step(scheme, texts):
         assert same(scheme, mark_step(scheme, SUBKEY, ids[i : i + 1], scores[i : i + 1], start=2), marked[i : i + 1])
 
 
-@pytest.mark.parametrize("scheme", [s for s in [*BIASING, *SAMPLING] if s.samples or s.inputs.width < 2], ids=label)
-def test_padding_is_no_context(scheme):
-    """Longer contexts need the loop's attention mask to tell: see ``tests/pipelines/test_decoding.py``."""
+@biasing_schemes
+def test_padding_that_the_mask_shows_is_no_context(scheme):
+    scores = flat_scores(2, 64, 6)
+    ids, attention = torch.tensor([[0, 0, 0, 0, 5], [9, 8, 7, 6, 5]]), torch.tensor([[0, 0, 0, 0, 1], [1] * 5])
+    marked = mark_step(scheme, SUBKEY, ids, scores, start=5, attention=attention)
+    alone = mark_step(scheme, SUBKEY, ids[:1, 4:], scores[:1], start=1)
+    assert torch.equal(marked[:1], alone)
+    assert torch.equal(alone, scores[:1]) is (scheme.inputs.width > 1)
+    assert not torch.equal(marked[1], scores[1])
+
+
+@sampling_schemes
+def test_padding_before_a_prompt_is_no_text_to_a_sampler(scheme):
     scores = flat_scores(1, 64, 6)
-    alone = mark_step(scheme, SUBKEY, torch.tensor([[5]]), scores, start=1)
-    assert torch.equal(mark_step(scheme, SUBKEY, torch.tensor([[0, 0, 0, 0, 5]]), scores, start=5), alone)
+    assert torch.equal(mark_step(scheme, SUBKEY, torch.tensor([[0, 0, 0, 0, 5]]), scores, start=5), scores)
 
 
 @seeded_schemes

@@ -316,7 +316,6 @@ def test_a_processor_serves_one_batch_after_another(scheme):
         assert all(torch.equal(a, b) for a, b in zip(again, new, strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="a prompt one token longer than the last ids is taken for their continuation")
 @sampling_schemes
 def test_a_processor_is_not_fooled_by_a_prompt_that_fits_behind_the_last_one(scheme):
     """Fault: the same; the second prompt happens to be as long as the first text and one token."""

@@ -173,6 +173,8 @@ REFUSED = {
     "a mask too long": (([[1]], [[True, True]]), "mask of 2 for 1 tokens"),
     "a negative id": (([[1, -1]],), "got token ids -1 to 1"),
     "an id of 33 bits": (([[0], [2**32]],), f"got token ids 0 to {2**32}"),
+    "an id of 65 bits": (([[0], [2**64]],), "token id"),
+    "an id that is no integer": (([[0.5, 1.5]],), "token id"),
     "a masked id of 33 bits": (([[0, 2**32]], [[True, False]]), f"got token ids 0 to {2**32}"),
 }
 

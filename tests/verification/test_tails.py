@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from countermark.errors import InconclusiveError
 from tests.verification.exact import log10_binomial, log10_gamma, log10_repeated, log10_two_gammas, log10_weighted
 from tests.verification.marked import SCHEMES
 from verification import tails
+from verification.statistics import log10_binomial_tail
 from verification.tails import log10_floor, log10_tails
 from watermarks.schemes import BinomialLaw, CountLaw, GammaLaw, Kgw, LatticeLaw, Tournament
 
@@ -92,6 +93,19 @@ def test_a_gamma_tail_is_scipys(scored, share):
     expected = stats.gamma.logsf(total * UNIT, scored) / math.log(10)
     if expected > -250:
         assert found == pytest.approx(expected, rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("scored", [2000, 50_000, 1_000_000])
+def test_tails_of_a_whole_library_agree_with_sums_of_logarithms(scored):
+    deviation, k = math.sqrt(scored), np.arange(scored)
+    for far in (-2.0, 1.0, 8.0, 30.0):
+        x = scored + far * deviation
+        (found,) = _tails(GammaLaw(unit=UNIT), _fixed([x]), scored)
+        exact = (special.logsumexp(k * math.log(x) - special.gammaln(k + 1)) - x) / math.log(10)
+        assert found == pytest.approx(exact, rel=1e-7, abs=1e-7)
+        hits = int(scored / 4 + far * deviation * math.sqrt(3) / 4)
+        (found,) = _tails(BinomialLaw(p=0.25), [hits], scored)
+        assert found == pytest.approx(log10_binomial_tail(hits, scored, 0.25), rel=1e-7, abs=1e-7)
 
 
 @pytest.mark.parametrize("alpha", [1e-4, 0.01, 0.1, 0.3, 0.45])
