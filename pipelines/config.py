@@ -16,6 +16,7 @@ from countermark.manifest import digest
 from pipelines.yamlsource import Source, read_yaml, with_overrides
 from watermarks.carriers.words import vocabulary_digest
 from watermarks.schemes import Scheme, make_scheme, scheme_names
+from watermarks.schemes.base import fits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +28,6 @@ Rate = Annotated[float, Field(gt=0.0)]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Sampling = Literal["random", "sequential", "group_by_length"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-
-
-PARAMETER_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
-"""Types of scheme parameters; an integer is accepted where a float is expected."""
 
 
 class Section(BaseModel):
@@ -77,7 +74,7 @@ class WatermarkConfig(BaseModel):
             if name not in fields:
                 raise PydanticCustomError("extra_forbidden", "unknown", {"key": name, "valid": sorted(fields)})
             wanted = fields[name]
-            if isinstance(value, bool) is not (wanted == "bool") or not isinstance(value, PARAMETER_TYPES[wanted]):
+            if not fits(value, wanted):
                 raise PydanticCustomError("parameter", "expected a value of type {type}", {"key": name, "type": wanted})
         try:
             self.build()

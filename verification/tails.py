@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from countermark.errors import InconclusiveError
+from countermark.errors import InconclusiveError, UsageError
 from verification.statistics import log10_binomial_tail
 from watermarks.schemes import BinomialLaw, CountLaw, GammaLaw, LatticeLaw
 
@@ -76,12 +76,7 @@ def log10_tails(
         case LatticeLaw():
             logs = _lattice(totals, scored, law)
         case CountLaw():
-            logs = np.empty(len(totals))
-            same: dict[int, list[int]] = {}  # many keys are tried on one text: its counts are one array
-            for i, each in enumerate(counts):
-                same.setdefault(id(each), []).append(i)
-            for members in same.values():
-                logs[members] = _counted(totals[members], law, counts[members[0]])
+            logs = _by_text(totals, law, counts)
     return np.minimum(logs / LN10, 0.0)
 
 
@@ -155,6 +150,19 @@ def _mixed_gamma(
     inside = log_integrand(low + (high - low) * (nodes + 1) / 2)
     tail: NDArray[np.float64] = special.logsumexp(inside, b=weights * (high - low) / 2, axis=-1) + _SAFETY
     return tail
+
+
+def _by_text(totals: NDArray[np.int64], law: CountLaw, counts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Sums of texts that have their own counts; many keys tried on one text share its array."""
+    if len(counts) != len(totals):
+        raise UsageError(f"got counts of {len(counts)} texts for {len(totals)} sums, expected one each")
+    logs = np.empty(len(totals))
+    same: dict[int, list[int]] = {}
+    for i, each in enumerate(counts):
+        same.setdefault(id(each), []).append(i)
+    for members in same.values():
+        logs[members] = _counted(totals[members], law, counts[members[0]])
+    return logs
 
 
 def _counted(totals: NDArray[np.int64], law: CountLaw, counts: NDArray[np.int64]) -> NDArray[np.float64]:

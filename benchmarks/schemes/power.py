@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.rows import Row, row, show
 from benchmarks.schemes.texts import CHAT, DUAL, SCHEMES, SETTINGS, WORK, Text, generate, load, make_all, prompts, texts
@@ -29,7 +30,9 @@ LENGTHS = (25, 50, 75, 100, 150, 200, 300, 400)
 BARS = {("gumbel", 100): 0.99, ("kgw", 200): 0.99, ("tournament", 200): 0.99}
 PLOT = Path(__file__).parents[2] / "docs" / "images" / "power.svg"
 SCORED_TEXTS, SCORED_TOKENS = 192, 200
-SAMPLES, SAMPLE_TOKENS, SETS = 64, 100, 8
+SAMPLES, SAMPLE_TOKENS = 64, 100
+SETS = {"unmarked": 6, "gumbel": 3, "gumbel dual": 3, "tournament": 3}
+"""Sets of 64 samples; each marked set has a key of its own."""
 
 
 def log10_ps(scheme: str, chosen: Sequence[Text], length: int, statistic: str = "") -> list[float]:
@@ -181,14 +184,12 @@ def diversity() -> list[Row]:
     """Distinct-n of 64 samples of one prompt under one key, against the range of unmarked sets."""
     began = time.perf_counter()
     sets: dict[str, list[list[list[int]]]] = {}
-    for name in ("unmarked", "gumbel", "gumbel dual", "tournament"):
-        sets[name] = []
-        for which in range(SETS if name == "unmarked" else SETS // 2):
-            sets[name].append(kept(f"samples {name} {which}", lambda n=name, w=which: samples(n, w)))
+    for name, count in SETS.items():
+        sets[name] = [kept(f"samples {name} {which}", lambda n=name, w=which: samples(n, w)) for which in range(count)]
     table = []
     for n in (1, 2, 3):
         unmarked = np.array([distinct_n(each, n) for each in sets["unmarked"]])
-        spread = 2.36 * unmarked.std(ddof=1) * np.sqrt(1 + 1 / SETS)  # 95 % prediction interval, t with 7 df
+        spread = stats.t.ppf(0.975, len(unmarked) - 1) * unmarked.std(ddof=1) * np.sqrt(1 + 1 / len(unmarked))
         low, high = unmarked.mean() - spread, unmarked.mean() + spread
         for name, made in sets.items():
             values = [distinct_n(each, n) for each in made]

@@ -165,7 +165,7 @@ def test_few_inputs_cannot_support_much(scheme, statistic):
     """The floor is the tail of the best sum there is, and falls as the text grows."""
     law, floors = scheme.law(statistic), []
     for scored in (1, 2, 20, 200):
-        floors.append(log10_floor(law, scored, np.ones(scored, np.int64)))
+        floors.append(log10_floor(law, scored))
         text = list(range(scored + scheme.inputs.width))
         (found,), _ = detect([text], scheme, SUBKEY, statistic=statistic)
         assert found.scored == scored

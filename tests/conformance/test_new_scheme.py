@@ -105,7 +105,6 @@ def test_a_new_scheme_is_known_to_configs_and_to_transformers(parity):
         detect([[1, 2, 3, 4]], parity, SUBKEY, statistic="odd")
 
 
-@pytest.mark.xfail(strict=True, reason="observe matches by isinstance: a subclass is detected by its parent's kernel")
 def test_a_scheme_that_inherits_is_detected_by_its_own_functions(monkeypatch):
     monkeypatch.setitem(base._REGISTRY, "other", Other)
     scheme = make_scheme("other", {})

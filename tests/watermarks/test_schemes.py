@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.errors import UsageError
-from pipelines.config import PARAMETER_TYPES
 from tests.support import subkey_of
 from watermarks import prf, schemes
 from watermarks.schemes import Gumbel, Kgw, Scheme, Tournament, Unigram, gumbel, make_scheme, scheme_names
@@ -103,7 +102,7 @@ def test_every_scheme_goes_by_its_parameters(name):
     assert set(scheme.params()) == set(parameters_of(name))
     assert make_scheme(name, scheme.params()) == scheme
     assert hash(make_scheme(name, scheme.params())) == hash(scheme)
-    assert set(PARAMETER_TYPES) >= set(parameters_of(name).values())
+    assert {"int", "float", "bool", "str"} >= set(parameters_of(name).values())
 
 
 @pytest.mark.parametrize("name", ["", "KGW", "kgw ", "nope"])

@@ -70,7 +70,7 @@ def _kgw(scheme: Kgw, subkey: bytes, contexts: torch.Tensor, scores: torch.Tenso
 
 def _unigram(scheme: Unigram, subkey: bytes, contexts: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     del contexts
-    return scores + _list_bias(scheme, subkey, scores.shape[1])
+    return scores.detach() + _list_bias(scheme, subkey, scores.shape[1])
 
 
 def _gumbel(scheme: Gumbel, subkey: bytes, contexts: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ _CPU: dict[type, Callable[..., torch.Tensor]] = {
 
 
 def _arrays(contexts: torch.Tensor, scores: torch.Tensor) -> tuple[Any, Any, torch.Tensor, int]:
-    source = scores.contiguous()
+    source = scores.detach().contiguous()
     return contexts.long().numpy(), source.numpy(), torch.empty_like(source), torch.get_num_threads()
 
 

@@ -68,7 +68,7 @@ def observe(
     scheme: Scheme, subkeys: Sequence[bytes], tokens: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Draws ``[K, N]`` at each position under each sub-key, and the PRF inputs used where the key chooses them."""
-    if KERNELS:
+    if KERNELS and type(scheme) in {Kgw, Unigram, Gumbel, Tournament}:  # a subclass may draw otherwise
         from watermarks.kernels import detect
 
         keys, width = prf.key_words(subkeys), scheme.inputs.width

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from watermarks.schemes.laws import Law
 
 MAX_CONTEXT_WIDTH = 16
+MAX_DELTA = 1000.0
+"""Far beyond any use, and far below where a half-precision score overflows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +109,21 @@ def make_scheme(name: str, params: Mapping[str, Any]) -> Scheme:
     """
     if name not in _REGISTRY:
         raise UsageError(f"got scheme {name!r}, expected one of {', '.join(scheme_names())}")
+    for key, wanted in parameters_of(name).items():
+        value = params.get(key)
+        if key in params and not fits(value, wanted):
+            raise UsageError(f"got {key} {value!r} for scheme {name!r}, expected a value of type {wanted}")
     try:
         return _REGISTRY[name](**params)  # type: ignore[no-any-return]
     except TypeError as error:
         raise UsageError(f"got parameters {sorted(params)} for scheme {name!r}: {error}") from error
+
+
+def fits(value: Any, wanted: str) -> bool:  # noqa: ANN401
+    """Whether a value is of the named parameter type; an integer will do where a float is expected."""
+    if isinstance(value, bool) or wanted == "bool":
+        return isinstance(value, bool) and wanted == "bool"
+    return isinstance(value, {"int": int, "float": int | float, "str": str}[wanted])
 
 
 def parameters_of(name: str) -> dict[str, str]:
@@ -140,7 +153,7 @@ def check_green(gamma: float, delta: float, order: str) -> None:
     """Raises :class:`UsageError` for a green list that is empty or everything, a bias that is none, or no order."""
     if not 0.0 < gamma < 1.0 or threshold(gamma) == 0:
         raise UsageError(f"got gamma {gamma}, expected a number between 0 and 1")
-    if not 0.0 < delta < float("inf"):
-        raise UsageError(f"got delta {delta}, expected a finite number above 0")
+    if not 0.0 < delta <= MAX_DELTA:
+        raise UsageError(f"got delta {delta}, expected a number above 0, at most {MAX_DELTA:g}")
     if order not in {"after", "before"}:
         raise UsageError(f"got order {order!r}, expected 'after' or 'before'")
