@@ -18,11 +18,12 @@ $(VENV)/.installed: pyproject.toml configs/assets.txt
 demo: install
 	$(BIN)/countermark run configs/quickstart.yaml $(if $(OUT),--out $(OUT))
 
-test: install
-	$(BIN)/python -m pytest
+# the unit part runs on all cores, one thread each; the slow part trains real models and has the machine to itself
+test: test-unit
+	$(BIN)/python -m pytest -m slow
 
 test-unit: install
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
 
 bench-schemes: install
 	$(BIN)/python -m benchmarks.schemes
