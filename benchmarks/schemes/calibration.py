@@ -1,7 +1,7 @@
 """Calibration that can fail: one text under millions of keys, and real texts under fixed keys.
 
 2 cores: about 4 minutes (with --keys 10000000 about 12). Counts are kept in ``work/``.
-Run as: python -m benchmarks.schemes.calibration [--keys 2000000]
+Run as: python -m benchmarks.schemes.calibration [--keys 1000000]
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COMMAND = "python -m benchmarks.schemes.calibration"
 LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-KEYS = 2_000_000
+KEYS = 1_000_000
 SLOW_KEYS = 200_000
 """For the dual-key form, whose tail is an integral."""
 CHUNK = 100_000

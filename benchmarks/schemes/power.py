@@ -31,7 +31,7 @@ BARS = {("gumbel", 100): 0.99, ("kgw", 200): 0.99, ("tournament", 200): 0.99}
 PLOT = Path(__file__).parents[2] / "docs" / "images" / "power.svg"
 SCORED_TEXTS, SCORED_TOKENS = 192, 200
 SAMPLES, SAMPLE_TOKENS = 64, 100
-SETS = {"unmarked": 6, "gumbel": 3, "gumbel dual": 3, "tournament": 3}
+SETS = {"unmarked": 4, "gumbel": 2, "gumbel dual": 2, "tournament": 2}
 """Sets of 64 samples; each marked set has a key of its own."""
 
 
