@@ -89,6 +89,16 @@ def _context_draws(keys, tokens, positions, width, stream, out):
 
 
 @njit(nogil=True, cache=True)
+def _seeds(key, contexts, stream, lo, hi):
+    width = contexts.shape[1]
+    tokens = contexts.ravel()
+    for i in range(contexts.shape[0]):
+        seed = _siphash(key[0], key[1], tokens, (i + 1) * width, width, stream)
+        lo[i] = np.uint32(seed & np.uint64(0xFFFFFFFF))
+        hi[i] = np.uint32(seed >> np.uint64(32))
+
+
+@njit(nogil=True, cache=True)
 def _list_draws(keys, tokens, positions, out):
     for k in range(keys.shape[0]):
         for i in range(positions.shape[0]):
@@ -152,7 +162,7 @@ def _first_in_texts(tokens, positions, starts, back, ahead, salt, entry, known, 
 
 
 @njit(nogil=True, cache=True)
-def _first_in_groups(order, codes, ends, entry, known, first):
+def _first_in_groups(order, dealt, ends, entry, known, first):
     """Open addressing, one table a group; codes and the table's copy of them are 128 bits."""
     for group in range(ends.shape[0] - 1):
         low, high = ends[group], ends[group + 1]
@@ -163,7 +173,7 @@ def _first_in_groups(order, codes, ends, entry, known, first):
         entry[:size] = -1
         for j in range(low, high):
             i = order[j]
-            one, two = codes[i, 0], codes[i, 1]
+            one, two = dealt[j, 0], dealt[j, 1]
             slot = one & mask
             while entry[slot] >= 0 and (known[slot, 0] != one or known[slot, 1] != two):
                 slot = (slot + np.uint64(1)) & mask
@@ -189,7 +199,7 @@ def _codes(tokens, positions, back, ahead, salt, codes):
 
 
 @njit(nogil=True, cache=True)
-def _deal(codes, buckets, ends, order):
+def _deal(codes, buckets, ends, order, dealt):
     """A stable counting sort into buckets by the code's upper bits: each bucket's table then fits the cache."""
     for i in range(codes.shape[0]):
         ends[(np.int64(codes[i, 0] >> np.uint64(40)) & (buckets - 1)) + 1] += 1
@@ -199,6 +209,8 @@ def _deal(codes, buckets, ends, order):
     for i in range(codes.shape[0]):
         bucket = np.int64(codes[i, 0] >> np.uint64(40)) & (buckets - 1)
         order[place[bucket]] = i
+        dealt[place[bucket], 0] = codes[i, 0]
+        dealt[place[bucket], 1] = codes[i, 1]
         place[bucket] += 1
 
 
@@ -239,9 +251,10 @@ def first_windows(
     _codes(tokens, positions, back, ahead, _SALT, codes)
     buckets = 1 << (count // BUCKET).bit_length()
     ends = np.zeros(buckets + 1, np.int64)
-    _deal(codes, buckets, ends, order)
+    dealt = np.empty_like(codes)
+    _deal(codes, buckets, ends, order, dealt)
     entry, known = _table(ends)
-    _first_in_groups(order, codes, ends, entry, known, first)
+    _first_in_groups(order, dealt, ends, entry, known, first)
     return first
 
 
@@ -249,6 +262,16 @@ def _table(edges: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint
     """Slots and their codes for the largest group."""
     size = 2 << max(0, int(np.diff(edges).max(initial=0)) - 1).bit_length()
     return np.empty(size, np.int64), np.empty((size, 2), np.uint64)
+
+
+def seeds(
+    key: NDArray[np.int64], contexts: NDArray[np.int64], stream: int = 0
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The expansion's seeds of contexts ``[..., h]`` under one key ``[2]``, as 32-bit halves ``[...]``."""
+    flat = np.ascontiguousarray(contexts).reshape(-1, contexts.shape[-1])
+    lo, hi = np.empty(len(flat), np.uint32), np.empty(len(flat), np.uint32)
+    _seeds(key.view(np.uint64), flat, stream, lo, hi)
+    return lo.reshape(contexts.shape[:-1]), hi.reshape(contexts.shape[:-1])
 
 
 def context_draws(

@@ -51,8 +51,9 @@ def _kernel(scheme: Scheme, scores: torch.Tensor) -> Callable[..., torch.Tensor]
 
 def seeds_of(subkey: bytes, contexts: NDArray[np.int64], stream: int = 0) -> tuple[Any, Any]:
     """The expansion's seeds as unsigned 32-bit halves."""
-    lo, hi = prf.split(prf.siphash_words(subkey, contexts, stream))
-    return lo.astype(np.uint32), hi.astype(np.uint32)
+    from watermarks.kernels import detect
+
+    return detect.seeds(prf.key_words([subkey])[0], contexts, stream)
 
 
 def _kgw(scheme: Kgw, subkey: bytes, contexts: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
