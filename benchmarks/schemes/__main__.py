@@ -1,7 +1,7 @@
 """Everything about the token schemes, into ``benchmarks/results/schemes.json``.
 
 2 cores, from nothing: about 75 minutes, of which 50 make texts. Resumable: finished texts and figures are kept in
-``benchmarks/schemes/work/``. Speed is measured last, alone.
+``benchmarks/schemes/cache/``. Speed is measured last, alone.
 Run as: python -m benchmarks.schemes [power calibration speed]
 """
 

@@ -1,7 +1,7 @@
 """Power and distortion on SmolLM2: how many tokens a mark needs at an exact false-positive rate, and what it costs.
 
 Needs the texts (``python -m benchmarks.schemes.texts``, which this runs first). 2 cores: about 4 minutes beside them;
-figures are kept in ``work/`` and not computed twice. Draws ``docs/images/power.svg``.
+figures are kept in ``cache/`` and not computed twice. Draws ``docs/images/power.svg``.
 Run as: python -m benchmarks.schemes.power
 """
 

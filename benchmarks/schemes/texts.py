@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.engines.decoding import Decoding
 
-WORK = Path(__file__).parent / "work"
+WORK = Path(__file__).parent / "cache"
 MODEL = "embedded:smollm2-135m-instruct"
 QUESTION = "Write a long and detailed text that answers this question: {question}?"
 PASSAGE_TOKENS = 24

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from watermarks.schemes import Scheme
 
 STATIC_LENGTH = 4096
-"""Longest row with a cache of fixed length, which on a CPU is twice as fast as one that grows by copying."""
+"""Longest row with a cache of fixed length, which does not copy itself at every step as one that grows does."""
 ALIBI = {"bloom", "falcon", "mpt"}
 """Models whose position biases take their length from the mask, which a cache of fixed length outgrows."""
 REPACK = 0.75

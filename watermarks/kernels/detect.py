@@ -144,7 +144,7 @@ def _first_in_texts(tokens, positions, starts, back, ahead, salt, entry, known, 
         mask = np.uint64(size - 1)
         entry[:size] = -1
         for i in range(low, high):
-            one, two = salt[0], salt[1]  # as in _codes, written out: called, it takes twice the time
+            one, two = salt[0], salt[1]  # as in _codes, written out: this is the innermost loop
             for j in range(positions[i] - back, positions[i] + ahead):
                 token = np.uint64(tokens[j])
                 one = (one ^ token) * np.uint64(0x9E3779B97F4A7C15)
