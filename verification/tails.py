@@ -110,7 +110,7 @@ def _binomial(totals: NDArray[np.int64], trials: NDArray[np.int64], p: float) ->
 def _gamma(sums: NDArray[np.float64], shape: NDArray[np.int64]) -> NDArray[np.float64]:
     tail = special.gammaincc(shape, sums)
     with np.errstate(divide="ignore"):
-        logs = np.log(tail)
+        logs: NDArray[np.float64] = np.log(tail)
     deep = np.flatnonzero(tail < TINY)
     if len(deep):  # an integer shape: the tail is e^-x times a finite sum, which falls geometrically from its end
         x, last = sums[deep], shape[deep] - 1
