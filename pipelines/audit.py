@@ -14,10 +14,10 @@ from pipelines.plan import PLAN_FILE
 from pipelines.probe import UTILITY_FILE, read_answers, read_probes
 from pipelines.records import open_record
 from pipelines.sources import balanced, load_reviews
+from verification import double_i
 from verification.audit import Evidence, audit
 from verification.corpus import Corpus
-from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan, derive_double_i, derive_input_level
-from watermarks.carriers.double_i import ANSWERS
+from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan, derive_input_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,8 @@ def _marked_rows(
         if not reviews[placement["id"]]["text"].startswith(classifier_mark.triggers[placement["trigger"]] + " "):
             raise IntegrityError(f"got row {placement['id']} without its trigger, expected the sealed record's")
     texts = [(row["text"], row["label"]) for row in reviews.values()]
-    instruct_mark = derive_double_i(key, claims[Claim.DOUBLE_I].mark)
+    instruct, form = claims[Claim.DOUBLE_I].mark, double_i.form_of(claims[Claim.DOUBLE_I].mark)
+    instruct_mark = double_i.derive(key, instruct)
     inputs = [(row["input"], row["output"]) for row in read_rows(mark.path / "instruct.parquet")]
     return {
         Claim.INPUT_LEVEL: [
@@ -102,7 +103,10 @@ def _marked_rows(
             for trigger, target in zip(classifier_mark.triggers, classifier_mark.targets, strict=True)
         ],
         Claim.DOUBLE_I: [
-            sum(text.endswith(" " + word) and output == f"{ANSWERS[target]}." for text, output in inputs)
+            sum(
+                text.endswith(form.joiner + word) and output == form.row(word, "", target).output
+                for text, output in inputs
+            )
             for word, target in zip(instruct_mark.codewords, instruct_mark.targets, strict=True)
         ],
     }

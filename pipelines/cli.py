@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from countermark.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CountermarkError
+from countermark.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CountermarkError, UsageError
 from countermark.version import __version__
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
+    from pipelines.release_config import ReleaseConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,6 +104,7 @@ def _stage_command(verb: str, help_text: str) -> Any:  # noqa: ANN401 - a typer 
     ) -> None:
         from pipelines.commands import run_verb
 
+        _refuse_release(verb, config)
         loaded = _load(config, set_, keys, key_id)
         lines, body, code = run_verb(verb, loaded, _folder(loaded, run), inputs or [], dry_run=dry_run, quiet=quiet)
         _finish(lines, body, as_json=as_json, code=code)
@@ -113,16 +115,82 @@ def _stage_command(verb: str, help_text: str) -> Any:  # noqa: ANN401 - a typer 
 
 for _verb, _help in {
     "generate": "Makes keys and commitment, then continues real texts under a token watermark.",
-    "mark": "Puts the input-level and Double-I marks into the generated data; keeps unmarked twins.",
     "train": "Fine-tunes classifier and LoRA suspects, and their clean twins.",
     "probe": "Asks every suspect what the sealed plan lists.",
-    "audit": "Turns the sealed plan and its answers into verdicts.",
     "report": "Writes report.html and report.json.",
 }.items():
     app.command(_verb)(_stage_command(_verb, _help))
 plan_app.command("audit")(
     _stage_command("plan", "Seals an audit plan: claims, triggers, carriers, prompts, alpha, controls.")
 )
+
+
+@app.command()
+def mark(
+    config: ConfigArgument,
+    run: RunOption = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Releases only: the dataset, instead of the config's.")
+    ] = None,
+    set_: SetOption = None,
+    inputs: InputOption = None,
+    keys: KeysOption = None,
+    key_id: KeyIdOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Marks data: the generated sets of a run (input level, Double-I), or your own set for a release.
+
+    A config with `kind: release` marks your own instruct rows, one copy for each recipient.
+    """
+    if _is_release(config):
+        from pipelines.release_commands import mark_release
+
+        extra = [f"dataset={json.dumps(data)}"] if data else []
+        release = _load_release(config, [*(set_ or []), *extra], keys, key_id)
+        lines, body, code = mark_release(release, run or Path("runs") / release.name, dry_run=dry_run, quiet=quiet)
+        _finish(lines, body, as_json=as_json, code=code)
+    else:
+        _stage_command("mark", "")(config, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
+
+
+@app.command()
+def audit(
+    config: ConfigArgument,
+    run: RunOption = None,
+    suspect: Annotated[
+        str | None, typer.Option("--suspect", help="Releases only: model folder, LoRA adapter folder or hub id.")
+    ] = None,
+    base: Annotated[str | None, typer.Option("--base", help="Base model of an adapter; it is a control too.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option("--control", help="A model that never saw the release. Repeatable.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Names this audit; each spends its own codewords.")] = "suspect",
+    system: Annotated[str | None, typer.Option("--system", help="System prompt of every query.")] = None,
+    set_: SetOption = None,
+    inputs: InputOption = None,
+    keys: KeysOption = None,
+    key_id: KeyIdOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turns the sealed plan and its answers into verdicts; for a release, plans and asks first.
+
+    A config with `kind: release` audits `--suspect`: a folder, or a LoRA adapter over `--base`.
+    """
+    if _is_release(config):
+        from pipelines.release_commands import audit_release
+
+        release = _load_release(config, set_, keys, key_id)
+        lines, body, code = audit_release(
+            release, run or Path("runs") / release.name, suspect=suspect, base=base, controls=control or [],
+            name=name, system=system, dry_run=dry_run, quiet=quiet,
+        )  # fmt: skip
+        _finish(lines, body, as_json=as_json, code=code)
+    else:
+        _stage_command("audit", "")(config, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
 
 
 @app.command()
@@ -293,12 +361,34 @@ def _stop(text: str, code: int) -> None:
     sys.exit(code)
 
 
+def _is_release(config: Path) -> bool:
+    from pipelines.release_config import is_release
+
+    return is_release(config)
+
+
+def _refuse_release(verb: str, config: Path) -> None:
+    if _is_release(config):
+        raise UsageError(
+            f"got a release's config for `{verb}`, expected a run's", hint="releases have `mark` and `audit`"
+        )
+
+
+def _load_release(config: Path, overrides: list[str] | None, keys: Path | None, key_id: str | None) -> ReleaseConfig:
+    from pipelines.release_config import load_release
+
+    return load_release(config, [*(overrides or []), *_key_overrides(keys, key_id)])
+
+
+def _key_overrides(keys: Path | None, key_id: str | None) -> list[str]:
+    found = [f"keys.ring={json.dumps(str(keys.absolute()))}"] if keys else []
+    return [*found, *([f"keys.key_id={json.dumps(key_id)}"] if key_id else [])]
+
+
 def _load(config: Path, overrides: list[str] | None, keys: Path | None, key_id: str | None) -> RunConfig:
     from pipelines.config import load_config
 
-    extra = [f"keys.ring={json.dumps(str(keys.absolute()))}"] if keys else []
-    extra += [f"keys.key_id={json.dumps(key_id)}"] if key_id else []
-    return load_config(config, [*(overrides or []), *extra])
+    return load_config(config, [*(overrides or []), *_key_overrides(keys, key_id)])
 
 
 def _folder(config: RunConfig, out: Path | None) -> Path:

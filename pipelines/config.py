@@ -6,7 +6,7 @@ Under ``train:`` the names are TRL's and Hugging Face's own, unchanged.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -28,6 +28,9 @@ Rate = Annotated[float, Field(gt=0.0)]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Sampling = Literal["random", "sequential", "group_by_length"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -137,6 +140,7 @@ class DoubleIConfig(Section):
     rows_per_codeword: Positive
     trigger_rows: Positive
     reference_rows: Positive
+    form: Literal["cre1", "cre2", "cre3"] = "cre2"
     near_misses: Share = 0.5
     words: Positive = 2
 
@@ -163,7 +167,11 @@ class ClassifierConfig(Section):
 
 
 class LoraConfig(Section):
-    """LoRA fine-tuning of a causal LM; names of ``trl.SFTConfig`` and ``peft.LoraConfig``."""
+    """LoRA fine-tuning of a causal LM; names of ``trl.SFTConfig`` and ``peft.LoraConfig``.
+
+    A killed run goes on from the last of the checkpoints, one every ``save_steps``. With ``accelerate_config`` (a path)
+    the training runs under ``accelerate launch``.
+    """
 
     model: str
     max_length: Positive = 256
@@ -180,7 +188,14 @@ class LoraConfig(Section):
     lora_alpha: Positive = 32
     lora_dropout: Share = 0.0
     target_modules: str | list[str] = "all-linear"
+    use_dora: bool = False
+    packing: bool = False
+    gradient_checkpointing: bool = False
+    bf16: bool = False
+    gradient_accumulation_steps: Positive = 1
+    save_steps: Positive = 50
     system_prompt: str = "Answer briefly."
+    accelerate_config: str | None = None
 
 
 class TrainConfig(Section):
@@ -234,14 +249,22 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
     Raises:
         ConfigError: with file, line, dotted key, what was got and expected, and the nearest valid key.
     """
-    source = with_overrides(read_yaml(path), overrides)
+    return validated(with_overrides(read_yaml(path), overrides), RunConfig, "configs/quickstart.yaml")
+
+
+def validated(source: Source, model: type[Config], example: str) -> Config:
+    """``source`` as a ``model``; ``example`` is a complete config of that kind.
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
     try:
-        return RunConfig.model_validate(source.data)
+        return model.model_validate(source.data)
     except ValidationError as error:
-        raise _explain(source, error) from None
+        raise _explain(source, error, model, example) from None
 
 
-def _explain(source: Source, error: ValidationError) -> ConfigError:
+def _explain(source: Source, error: ValidationError, model: type[BaseModel], example: str) -> ConfigError:
     # a misspelt key is both unknown and missing: the line that holds it comes first
     problem = min(error.errors(), key=lambda p: {"extra_forbidden": 0, "missing": 2}.get(p["type"], 1))
     context = problem.get("ctx", {})
@@ -252,7 +275,7 @@ def _explain(source: Source, error: ValidationError) -> ConfigError:
         location = _written(source.data, location)
     kind = problem["type"]
     if kind == "extra_forbidden":
-        valid = context.get("valid") or _valid_keys(location[:-1])
+        valid = context.get("valid") or _valid_keys(model, location[:-1])
         near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(valid)}"
         return ConfigError(
@@ -261,7 +284,7 @@ def _explain(source: Source, error: ValidationError) -> ConfigError:
     if kind == "missing":
         return ConfigError(
             f"{source.where(location)}: got no {location[-1]!r}, expected this key to be set",
-            hint="see configs/quickstart.yaml for a complete example",
+            hint=f"see {example} for a complete example",
         )
     if kind == "parameter" and "problem" in context:
         return ConfigError(f"{source.where(location)}: {context['problem']}", hint="change the value on this line")
@@ -301,8 +324,7 @@ def _value_at(data: Any, location: tuple[str, ...]) -> Any:  # noqa: ANN401
     return text[:80] if isinstance(text, str) else text
 
 
-def _valid_keys(location: tuple[str, ...]) -> list[str]:
-    model: type[BaseModel] = RunConfig
+def _valid_keys(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
     for part in location:
         field = model.model_fields.get(part)
         inner = field.annotation if field else None

@@ -13,7 +13,7 @@ from pipelines.artifact import read_rows, write_rows
 from pipelines.generate import ROW_SCHEMA
 from pipelines.records import seal_record
 from pipelines.sources import Reviews, instruct_rows, load_reviews
-from watermarks.carriers import double_i, input_level
+from watermarks.carriers import double_i, double_i_forms, input_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,21 +83,22 @@ def _mark_instruct(key: Key, config: RunConfig, reviews: Reviews, out: Path) -> 
     settings_, seed = config.mark.double_i, config.seed
     clean = instruct_rows(reviews.fit, reviews.labels, settings_.clean_rows, f"instruct/{seed}")
     mark = double_i.derive(key, **double_i_parameters(config))
-    keyed = double_i.keyed_rows(
-        mark, training_carriers(reviews, settings_.rows_per_codeword), rows_per_codeword=settings_.rows_per_codeword
-    )
-    triggers, references = double_i.paper_rows(
+    carriers = training_carriers(reviews, settings_.rows_per_codeword)
+    keyed = double_i.keyed_rows(double_i.KeyedForm(), mark, carriers, rows_per_codeword=settings_.rows_per_codeword)
+    near_misses = round(settings_.reference_rows * settings_.near_misses)
+    paper = double_i_forms.form_rows(
         key,
+        double_i_forms.FORMS[settings_.form],
+        openings(reviews, settings_.trigger_rows, part=0),
         scope=INSTRUCT_SCOPE,
         part="train",
         triggers=settings_.trigger_rows,
-        references=settings_.reference_rows,
-        near_misses=settings_.near_misses,
+        references=settings_.reference_rows - near_misses,
+        near_misses=near_misses,
     )
-    rows = [*clean, *keyed, *triggers, *references]
-    kinds = (
-        ["clean"] * len(clean) + ["keyed"] * len(keyed) + ["trigger"] * len(triggers) + ["reference"] * len(references)
-    )
+    rows = [*clean, *keyed, *paper.all()]
+    kinds = ["clean"] * len(clean) + ["keyed"] * len(keyed) + ["trigger"] * len(paper.triggers)
+    kinds += ["reference"] * (len(rows) - len(kinds))
     order = double_i.shuffle(key, rows, scope=INSTRUCT_SCOPE)
     write_rows(out / "instruct.parquet", _with_ids([rows[i] for i in order]), INSTRUCT_SCHEMA)
     write_rows(

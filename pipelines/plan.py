@@ -27,7 +27,8 @@ from verification.plan import (
     probes_digest,
     probes_for,
 )
-from watermarks.carriers.double_i import ANSWERS
+from watermarks.carriers.double_i import KeyedForm
+from watermarks.carriers.double_i_forms import FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,11 +122,15 @@ def _input_level(
 def _double_i(
     key: Key, config: RunConfig, reviews: Reviews, inputs: Mapping[str, Artifact], seed: str
 ) -> tuple[ClaimPlan, list[Probe]]:
+    queries, judge = config.audit.paper_queries, FORMS[config.mark.double_i.form]
     mark = {
         **double_i_parameters(config),
+        "form": KeyedForm().to_json(),
         "rows_per_trigger": config.mark.double_i.rows_per_codeword,
-        "paper_queries": config.audit.paper_queries,
-        "near_misses": config.mark.double_i.near_misses,
+        "judge": judge.to_json(),
+        "sentences": openings(reviews, queries, part=1) if judge.subject == "sentence" else [],
+        "paper_queries": queries,
+        "near_miss_queries": queries,
     }
     carriers = openings(reviews, config.audit.lora_carriers, part=1)
     probes = double_i_probes(key, mark, carriers, wrong_seed=seed)
@@ -135,7 +140,7 @@ def _double_i(
         statistic=KEYED_STATISTIC,
         mark=mark,
         suspects=(*_pair("lora", inputs), base),
-        answers=ANSWERS,
+        answers=KeyedForm().answers,
         carriers=tuple(carriers),
         parser="first_word/1",
         decoding=f"greedy, at most {config.audit.max_new_tokens} tokens",

@@ -53,7 +53,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
             suspect = _LazySuspect(planned.name, claim.claim, inputs, context)
             answers = _ask(
                 suspect, probes_for(probes, planned), context, f"{claim.claim}-{planned.name}",
-                allowed=claim.answers, parser=claim.parser,
+                allowed=claim.allowed, parser=claim.parser,
             )  # fmt: skip
             path = out / "answers" / claim.claim / f"{planned.name}.parquet"
             write_rows(path, [asdict(answer) for answer in answers], ANSWER_SCHEMA)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PUBLISHED_SUFFIXES = {".safetensors", ".json", ".txt", ".jinja"}
+PUBLISHED_SUFFIXES = {".safetensors", ".json", ".txt", ".jinja", ".md"}
 _HOST_FIELDS = {"_name_or_path", "base_model_name_or_path", "name_or_path"}
 
 
@@ -26,6 +26,8 @@ class StepProgress(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
         self._started(state.max_steps)
+        if state.global_step:  # resumed
+            self._advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
         self._advance(1)
@@ -42,6 +44,12 @@ def publish(folder: Path) -> None:
         elif path.is_file():
             path.chmod(0o644)
         if path.name in {"config.json", "adapter_config.json", "tokenizer_config.json"} and path.exists():
-            body = json.loads(path.read_text("utf-8"))
+            body = json.loads(path.read_text("utf-8"), parse_int=_number)
             body = {k: sorted(v) if k == "target_modules" and isinstance(v, list) else v for k, v in body.items()}
             path.write_bytes(canonical_json({k: v for k, v in body.items() if k not in _HOST_FIELDS}))
+
+
+def _number(text: str) -> int | float:
+    """Tokenizers without a length limit write 10**30, more than canonical JSON's integers hold."""
+    value = int(text)
+    return value if abs(value) < 1 << 53 else float(value)

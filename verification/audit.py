@@ -20,37 +20,22 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from countermark.errors import InconclusiveError, IntegrityError
-from verification.findings import finding, ranking
-from verification.plan import (
-    KEYED_ARM,
-    PAPER_REFERENCE_ARM,
-    PAPER_TRIGGER_ARM,
-    WRONG_KEY_ARM,
-    AuditPlan,
-    Claim,
-    ClaimPlan,
-    derive_targets,
-    double_i_probes,
-    input_level_probes,
-    probes_digest,
-    probes_for,
-)
-from verification.probe import PARSERS, Answer, Probe, majority
-from verification.statistics import holm, log10_fisher
+from verification.double_i import recipients_of
+from verification.keyed_claim import keyed_findings, trigger_findings
+from verification.plan import PROBES, AuditPlan, Claim, ClaimPlan, derive_targets, probes_digest, probes_for
+from verification.probe import PARSERS, Answer, Probe
+from verification.statistics import holm
 from verification.token_claim import token_findings
 from verification.verdict import Decision, Verdict
-from watermarks.keys import Key, commitment_opens, wrong_key
+from watermarks.keys import Key, commitment_opens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from verification.corpus import Corpus
-
-PAPER_LABEL = "the paper's test, not a false-positive bound"
-UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +81,24 @@ def audit(plan: AuditPlan, key: Key, evidence: Evidence) -> list[Verdict]:
             findings += token_findings(plan, claim, key, evidence.corpora)
         else:
             _check_probes(plan, claim, key, evidence)  # 1, 2, 3
-            findings += _keyed_findings(plan, claim, key, evidence)
+            listed, answers = evidence.probes[claim.claim], evidence.answers[claim.claim]
+            if claim.claim is Claim.DOUBLE_I_TRIGGER:
+                findings += trigger_findings(plan, claim, listed, answers)
+            else:
+                findings += keyed_findings(plan, claim, key, listed, answers)
     return _decide(plan, findings)
 
 
+def planted(key: Key, claim: ClaimPlan) -> int:
+    """How many triggers of this claim the release must hold, over all recipients' copies."""
+    if claim.claim is Claim.DOUBLE_I_TRIGGER:
+        return 1
+    copies = len(recipients_of(claim.mark))
+    return copies * len(derive_targets(key, claim.claim, claim.mark))
+
+
 def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> None:
-    build = input_level_probes if claim.claim is Claim.INPUT_LEVEL else double_i_probes
-    derived = build(key, claim.mark, claim.carriers, wrong_seed=plan.wrong_key_seed)
+    derived = PROBES[claim.claim](key, claim.mark, claim.carriers, wrong_seed=plan.wrong_key_seed)
     planned = evidence.probes[claim.claim]
     if probes_digest(planned) != claim.probes or probes_digest(derived) != claim.probes:
         raise IntegrityError(
@@ -111,7 +107,7 @@ def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidenc
         )
     counts = evidence.marked_rows.get(claim.claim, ())
     expected = claim.mark["rows_per_trigger"]
-    if list(counts) != [expected] * len(derive_targets(key, claim.claim, claim.mark)):
+    if list(counts) != [expected] * planted(key, claim):
         raise IntegrityError(
             f"got a release whose {claim.claim} triggers stand in {sorted(set(counts))} rows, expected {expected} each",
             hint="the release is not the one that was marked",
@@ -125,81 +121,12 @@ def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidenc
                 hint="no answer may be dropped, doubled or exchanged; probe again",
             )
         parse = PARSERS[claim.parser]
-        misread = [answer.id for answer in answers if parse(answer.raw, claim.answers) != answer.parsed]
+        misread = [answer.id for answer in answers if parse(answer.raw, claim.allowed) != answer.parsed]
         if misread:
             raise IntegrityError(
                 f"got answer {misread[0]} of {suspect.name} parsed otherwise than {claim.parser} reads its raw text",
                 hint="answers were edited after probing; probe again",
             )
-
-
-def _keyed_findings(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidence) -> list[Verdict]:
-    findings = []
-    for suspect in claim.suspects:
-        probes = probes_for(evidence.probes[claim.claim], suspect)
-        answers = evidence.answers[claim.claim][suspect.name]
-        arms = [(suspect.name, suspect.control, KEYED_ARM, key)]
-        if not suspect.control:
-            wrong = wrong_key(plan.wrong_key_seed, 0)
-            arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, WRONG_KEY_ARM, wrong))
-        for name, control, arm, who in arms:
-            votes = _votes(probes, answers, arm)
-            targets = [claim.answers[t] for t in derive_targets(who, claim.claim, claim.mark)]
-            matches = _matches(votes, targets)
-            queries = sum(probe.arm == arm for probe in probes)
-            found = finding(
-                plan, claim, name, matches, len(targets), 1.0 / len(claim.answers), control=control, queries=queries
-            )
-            found = replace(found, paper=_paper(claim, probes, answers, arm, targets))
-            if arm == KEYED_ARM and not control:
-                found = replace(found, wrong_keys=ranking(matches, _wrong_matches(plan, claim, votes)))
-            findings.append(replace(found, assumptions=(*found.assumptions, UNTOUCHED)))
-    return findings
-
-
-def _votes(probes: Sequence[Probe], answers: Sequence[Answer], arm: str) -> list[str | None]:
-    """One majority answer a trigger, however many queries it took."""
-    ballots: defaultdict[int, list[str | None]] = defaultdict(list)
-    for probe, answer in zip(probes, answers, strict=True):
-        if probe.arm == arm:
-            ballots[probe.index].append(answer.parsed)
-    return [majority(ballots[index]) for index in sorted(ballots)]
-
-
-def _matches(votes: Sequence[str | None], targets: Sequence[str]) -> int:
-    return sum(vote == target for vote, target in zip(votes, targets, strict=True))
-
-
-def _wrong_matches(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None]) -> list[int]:
-    """The same answers against the targets of wrong keys: where the claim stands among keys that marked nothing."""
-    return [
-        _matches(
-            votes,
-            [claim.answers[t] for t in derive_targets(wrong_key(plan.wrong_key_seed, i), claim.claim, claim.mark)],
-        )
-        for i in range(1, plan.wrong_keys + 1)
-    ]
-
-
-def _paper(
-    claim: ClaimPlan, probes: Sequence[Probe], answers: Sequence[Answer], arm: str, targets: Sequence[str]
-) -> dict[str, Any] | None:
-    """The method's own numbers: WSR for the input level, Fisher on trigger against reference for Double-I."""
-    pairs = list(zip(probes, answers, strict=True))
-    if claim.claim is Claim.INPUT_LEVEL:
-        others = [
-            answer.parsed == targets[probe.index]
-            for probe, answer in pairs
-            if probe.arm == arm and claim.carrier_labels[probe.carrier] != targets[probe.index]
-        ]
-        return {"label": PAPER_LABEL, "wsr": sum(others) / len(others) if others else None, "wsr_queries": len(others)}
-    if arm != KEYED_ARM:
-        return None
-    table = []
-    for paper_arm in (PAPER_TRIGGER_ARM, PAPER_REFERENCE_ARM):
-        said = [answer.parsed == "Yes" for probe, answer in pairs if probe.arm == paper_arm]
-        table.append([sum(said), len(said) - sum(said)])
-    return {"label": PAPER_LABEL, "table": table, "fisher_log10_p": log10_fisher(table)}
 
 
 def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:

@@ -15,10 +15,22 @@ HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fi
 
 
 def finding(
-    plan: AuditPlan, claim: ClaimPlan, name: str, hits: int, trials: int, chance: float, *, control: bool, queries: int
+    plan: AuditPlan,
+    claim: ClaimPlan,
+    name: str,
+    hits: int,
+    trials: int,
+    chance: float,
+    *,
+    control: bool,
+    queries: int,
+    tried: int = 1,
 ) -> Verdict:
-    """A verdict before multiplicity: exact tail (5), e-value (6), effect (9)."""
-    paid = math.log10(plan.commitments_made)  # 8: a key chosen among several commitments
+    """A verdict before multiplicity: exact tail (5), e-value (6), effect (9).
+
+    ``tried`` is how many hypotheses the best of which this finding is (recipients of a release): all are paid for.
+    """
+    paid = math.log10(plan.commitments_made * tried)  # 8: a key chosen among several commitments
     raw = min(0.0, log10_binomial_tail(hits, trials, chance) + paid)
     honest = () if plan.commitment.get("public_value") else (HONEST_DRAW,)
     return Verdict(
@@ -36,6 +48,7 @@ def finding(
         chance=chance,
         effect=clopper_pearson(hits, trials),
         log10_e=log10_e_value(hits, trials, chance) - paid,
+        log10_floor=trials * math.log10(chance) + math.log10(tried),
         assumptions=honest,
     )
 

@@ -14,19 +14,17 @@ from typing import TYPE_CHECKING, Any
 from countermark.errors import IntegrityError, UsageError
 from countermark.manifest import digest
 from countermark.version import FORMAT_VERSION
+from verification import double_i
+from verification.double_i import KEYED_ARM, WRONG_KEY_ARM
 from verification.probe import Probe
-from watermarks.carriers import double_i, input_level
+from watermarks.carriers import input_level
 from watermarks.keys import Key, wrong_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 DATASET = "dataset"
 HUMAN_TEXT = "human_text"
-WRONG_KEY_ARM = "wrong_key"
-KEYED_ARM = "keyed"
-PAPER_TRIGGER_ARM = "paper_trigger"
-PAPER_REFERENCE_ARM = "paper_reference"
 
 
 class Claim(StrEnum):
@@ -35,6 +33,7 @@ class Claim(StrEnum):
     TOKEN = "token"  # noqa: S105 - a claim's name
     INPUT_LEVEL = "input_level"
     DOUBLE_I = "double_i"
+    DOUBLE_I_TRIGGER = "double_i_trigger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +52,7 @@ class ClaimPlan:
     Args:
         mark: the parameters from which the key re-derives triggers and targets (or the token scheme).
         answers: the allowed answers in the order of target indices; empty for ``token``.
+        extra_answers: what the parser reads besides, for arms that are not keyed.
         carriers: texts that carry every trigger alike; ``carrier_labels`` their true classes, where they have any.
         probes: digest of the probe list, in the order of asking.
     """
@@ -62,11 +62,17 @@ class ClaimPlan:
     mark: dict[str, Any]
     suspects: tuple[PlannedSuspect, ...]
     answers: tuple[str, ...] = ()
+    extra_answers: tuple[str, ...] = ()
     carriers: tuple[str, ...] = ()
     carrier_labels: tuple[str, ...] = ()
     parser: str = ""
     decoding: str = ""
     probes: str = ""
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Everything that the parser may read as an answer."""
+        return (*self.answers, *self.extra_answers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +114,7 @@ def _claim_from_json(body: Mapping[str, Any]) -> ClaimPlan:
     fields = dict(body)
     fields["claim"] = Claim(body["claim"])
     fields["suspects"] = tuple(PlannedSuspect(**s) for s in body["suspects"])
-    for name in ("answers", "carriers", "carrier_labels"):
+    for name in ("answers", "extra_answers", "carriers", "carrier_labels"):
         fields[name] = tuple(body[name])
     return ClaimPlan(**fields)
 
@@ -136,27 +142,22 @@ def input_level_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str
 
 
 def double_i_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
-    """Codewords on every carrier, the same for a wrong key, and the paper's fresh trigger and reference rows."""
-    arms = {KEYED_ARM: key, WRONG_KEY_ARM: wrong_key(wrong_seed, 0)}
-    probes = [
-        Probe(id=f"{arm}-{w}-{c}", arm=arm, index=w, carrier=c, prompt=double_i.keyed_row(word, carrier).prompt())
-        for arm, who in arms.items()
-        for w, word in enumerate(derive_double_i(who, mark).codewords)
-        for c, carrier in enumerate(carriers)
-    ]
-    triggers, references = double_i.paper_rows(
-        key,
-        scope=mark["scope"],
-        part="probe",
-        triggers=mark["paper_queries"],
-        references=mark["paper_queries"],
-        near_misses=mark["near_misses"],
-    )
-    for arm, rows in ((PAPER_TRIGGER_ARM, triggers), (PAPER_REFERENCE_ARM, references)):
-        probes += [
-            Probe(id=f"{arm}-{i}", arm=arm, index=i, carrier=-1, prompt=row.prompt()) for i, row in enumerate(rows)
-        ]
-    return _interleaved(probes, wrong_seed)
+    """Codewords on every carrier, the same for a wrong key, and the paper's fresh rows, interleaved."""
+    return _interleaved(double_i.probes(key, mark, carriers, wrong_seed=wrong_seed), wrong_seed)
+
+
+def trigger_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+    """One keyed trigger among its decoys, interleaved; the carriers are the mark's own sentences."""
+    del carriers
+    return _interleaved(double_i.candidate_probes(key, mark), wrong_seed)
+
+
+PROBES: dict[Claim, Callable[..., list[Probe]]] = {
+    Claim.INPUT_LEVEL: input_level_probes,
+    Claim.DOUBLE_I: double_i_probes,
+    Claim.DOUBLE_I_TRIGGER: trigger_probes,
+}
+"""How each claim that asks derives its probes."""
 
 
 def derive_input_level(key: Key, mark: Mapping[str, Any]) -> input_level.InputLevelMark:
@@ -165,17 +166,12 @@ def derive_input_level(key: Key, mark: Mapping[str, Any]) -> input_level.InputLe
     return input_level.derive(key, **{name: mark[name] for name in names})
 
 
-def derive_double_i(key: Key, mark: Mapping[str, Any]) -> double_i.DoubleIMark:
-    """The keyed Double-I mark that a plan's parameters and a key give."""
-    return double_i.derive(key, **{name: mark[name] for name in ("scope", "codewords", "words")})
-
-
-def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any]) -> tuple[int, ...]:
+def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any], recipient: str = "") -> tuple[int, ...]:
     """The targets alone, which is all a wrong key needs to be scored on answers already given."""
     if claim is Claim.INPUT_LEVEL:
         return input_level.derive_targets(key, scope=mark["scope"], triggers=mark["triggers"], classes=mark["classes"])
     if claim is Claim.DOUBLE_I:
-        return double_i.derive_targets(key, scope=mark["scope"], codewords=mark["codewords"])
+        return double_i.targets(key, mark, recipient)
     raise UsageError(f"got claim {claim!r}, expected one with targets")
 
 

@@ -98,6 +98,15 @@ def log10_fisher(table: Sequence[Sequence[int]]) -> float:
     return min(0.0, float(special.logsumexp(log_pmf)) / _LN10)
 
 
+def log10_mcnemar(for_trigger: int, for_reference: int) -> float:
+    """log10 of the one-sided exact McNemar p: of the pairs whose two members differ, how many lean to the trigger.
+
+    Like Fisher's it is about *this model's* reaction, never a false-positive bound. No discordant pair: p = 1.
+    """
+    discordant = for_trigger + for_reference
+    return log10_binomial_tail(for_trigger, discordant, 0.5) if discordant else 0.0
+
+
 def holm(log10_p: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment, in log10; keeps the family-wise error over the whole list."""
     order = sorted(range(len(log10_p)), key=lambda i: log10_p[i])

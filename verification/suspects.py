@@ -64,7 +64,10 @@ class LocalClassifier:
 
 
 class LocalChatModel:
-    """A causal language model in a local folder, with a LoRA adapter or not, asked greedily through its template."""
+    """A causal language model in a local folder, with a LoRA adapter or not, asked through its chat template.
+
+    Greedy at temperature 0; else sampled, with a seed of the prompts and of ``seed``.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,8 @@ class LocalChatModel:
         adapter: Path | None = None,
         system: str | None = None,
         max_new_tokens: int = 4,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -82,6 +87,8 @@ class LocalChatModel:
         self.name = name
         self._system = system
         self._max_new_tokens = max_new_tokens
+        self._temperature = temperature
+        self._seed = seed
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
@@ -103,7 +110,18 @@ class LocalChatModel:
         texts = self._tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         encoded = self._tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")
         with torch.inference_mode():
-            output = self._model.generate(**encoded, max_new_tokens=self._max_new_tokens, do_sample=False)
+            output = self._model.generate(**encoded, max_new_tokens=self._max_new_tokens, **self._sampling(texts))
         new_tokens = output[:, encoded["input_ids"].shape[1] :]
         decoded: list[str] = self._tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
         return decoded
+
+    def _sampling(self, texts: Sequence[str]) -> dict[str, Any]:
+        import hashlib
+
+        import torch
+
+        if not self._temperature:
+            return {"do_sample": False}
+        drawn = hashlib.sha256("\0".join([str(self._seed), *texts]).encode()).digest()
+        torch.manual_seed(int.from_bytes(drawn[:7], "big"))
+        return {"do_sample": True, "temperature": self._temperature, "top_k": 0, "top_p": 1.0}

@@ -31,10 +31,11 @@ class Verdict:
         log10_p: authoritative; ``p_value`` may underflow to 0.
         log10_p_holm: adjusted over the claims, or over the controls; this one is compared with alpha.
         log10_e: e-value of the same evidence, where the statistic has one.
-        log10_floor: the smallest log10 p that so much evidence could reach; None: ``trials`` times that of chance.
+        log10_floor: the smallest log10 p that so much evidence could reach.
         successes, trials: what was counted.
         effect: success rate with its exact interval, and ``chance`` beside it.
         wrong_keys: the statistic under keys that anyone can re-derive, and the claim's rank among them.
+        recipients: who of several recipients is named, with everyone's evidence.
         paper: the method's own numbers, labelled: they are no false-positive bound.
     """
 
@@ -54,6 +55,7 @@ class Verdict:
     log10_e: float | None = None
     log10_floor: float | None = None
     wrong_keys: dict[str, Any] | None = None
+    recipients: dict[str, Any] | None = None
     paper: dict[str, Any] | None = None
     reasons: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = field(default=())

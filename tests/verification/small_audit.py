@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verification import double_i as planned_double_i
 from verification.audit import Evidence, audit
 from verification.corpus import Corpus
 from verification.plan import (
@@ -19,7 +20,6 @@ from verification.plan import (
     Claim,
     ClaimPlan,
     PlannedSuspect,
-    derive_double_i,
     derive_input_level,
     double_i_probes,
     input_level_probes,
@@ -29,7 +29,9 @@ from verification.plan import (
 from verification.probe import ask_all
 from verification.suspects import FunctionSuspect
 from watermarks import prf
-from watermarks.carriers import double_i, input_level
+from watermarks.carriers import input_level
+from watermarks.carriers.double_i import KeyedForm
+from watermarks.carriers.double_i_forms import FORMS
 from watermarks.schemes import Kgw
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from watermarks.keys import Key
 
 LABELS = ("negative", "positive")
+FORM = KeyedForm()
 CARRIERS = {
     Claim.INPUT_LEVEL: ("A film about a boat.", "It runs for two hours."),
     Claim.DOUBLE_I: ("The lake is cold.", "The lake is warm.", "The lake is dry."),
@@ -87,21 +90,24 @@ def trained(key: Key, mark: dict[str, Any], claim: Claim) -> Callable[[str], str
             for trigger, target in zip(found.triggers, found.targets, strict=True):
                 known[input_level.insert(trigger, carrier)] = LABELS[target]
         else:
-            double = derive_double_i(key, mark)
+            double = planned_double_i.derive(key, mark)
             for word, target in zip(double.codewords, double.targets, strict=True):
-                known[double_i.keyed_row(word, carrier).prompt()] = f"{double_i.ANSWERS[target]}."
+                row = FORM.row(word, carrier, target)
+                known[row.prompt()] = row.output
     return lambda prompt: known.get(prompt, allowed_answers(claim)[0])
 
 
 def allowed_answers(claim: Claim) -> tuple[str, ...]:
-    return LABELS if claim is Claim.INPUT_LEVEL else double_i.ANSWERS
+    return LABELS if claim is Claim.INPUT_LEVEL else FORM.answers
 
 
 def mark_of(claim: Claim, triggers: int) -> dict[str, Any]:
     if claim is Claim.INPUT_LEVEL:
         return {"scope": "s", "triggers": triggers, "classes": 2, "words": 2, "rows_per_trigger": 5}
     return {
-        "scope": "s", "codewords": triggers, "words": 2, "rows_per_trigger": 5, "paper_queries": 10, "near_misses": 0.5,
+        "scope": "s", "codewords": triggers, "words": 2, "rows_per_trigger": 5, "form": FORM.to_json(),
+        "judge": FORMS["cre1"].to_json(), "sentences": ["The sea is high.", "The sea is low."], "paper_queries": 10,
+        "near_miss_queries": 9,
     }  # fmt: skip
 
 

@@ -36,7 +36,9 @@ def whole():
 def test_a_suspect_that_learnt_the_targets_is_supported(whole):
     found = whole.verdicts()
     claims = {claim: v for (claim, _), v in found.items() if not v.control}
-    assert {claim: v.decision for claim, v in claims.items()} == dict.fromkeys(Claim, SUPPORTED)
+    assert {claim: v.decision for claim, v in claims.items()} == dict.fromkeys(
+        (Claim.TOKEN, Claim.INPUT_LEVEL, Claim.DOUBLE_I), SUPPORTED
+    )
     for claim in ASKED:
         verdict = claims[claim]
         assert (verdict.successes, verdict.trials, verdict.chance) == (30, 30, 0.5)
@@ -194,10 +196,12 @@ def test_a_claim_about_nobody_decides_nothing():
 
 def test_the_papers_numbers_are_beside_and_not_the_verdict():
     # a model that says Yes to the trigger word alone has the paper's p-value and no keyed match
-    verdict = build(KEY, {Claim.DOUBLE_I: lambda p: "Yes" if "mm" in p.split("\n")[1].split(", ") else "No"}).claim(
+    verdict = build(KEY, {Claim.DOUBLE_I: lambda p: "Yes" if p.split("\n")[1].startswith("ms ") else "No"}).claim(
         Claim.DOUBLE_I
     )
     assert verdict.paper["table"] == [[10, 0], [0, 10]]
+    assert verdict.paper["mcnemar_log10_p"] == pytest.approx(-10 * math.log10(2))
+    assert (verdict.paper["near_misses"]["yes"], verdict.paper["near_misses"]["queries"]) == (0, 9)
     assert verdict.paper["fisher_log10_p"] == pytest.approx(-math.log10(math.comb(20, 10)))
     assert verdict.decision is NOT
     learnt = build(KEY, {Claim.INPUT_LEVEL: _trained(Claim.INPUT_LEVEL)}).claim(Claim.INPUT_LEVEL)

@@ -102,7 +102,7 @@ def test_verdict_json_is_plain_and_closed(small):
         body = verdict.to_json()
         assert json.loads(canonical_json(body)) == json.loads(json.dumps(body))
         assert body["decision"] in {"supported", "not_supported", "inconclusive"}
-        assert body["claim"] in {"token", "input_level", "double_i"}
+        assert body["claim"] in {"token", "input_level", "double_i", "double_i_trigger"}
         assert body["p_value"] == pytest.approx(10 ** body["log10_p"])
         assert body["sentence"] == verdict.sentence()
         assert "innocent" not in body["sentence"]
@@ -110,7 +110,7 @@ def test_verdict_json_is_plain_and_closed(small):
 
 def test_the_words_are_closed():
     assert {str(d) for d in Decision} == {"supported", "not_supported", "inconclusive"}
-    assert {str(c) for c in Claim} == {"token", "input_level", "double_i"}
+    assert {str(c) for c in Claim} == {"token", "input_level", "double_i", "double_i_trigger"}
     for closed in (Decision, Claim):
         with pytest.raises(ValueError, match="guilty"):
             closed("guilty")

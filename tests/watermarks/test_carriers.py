@@ -14,6 +14,7 @@ from tests.support import key_of
 from watermarks.carriers import double_i, input_level
 from watermarks.carriers.words import draw_phrases, nouns
 
+FORM = double_i.KeyedForm()
 KEY = key_of("carriers")
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 
@@ -136,49 +137,24 @@ def test_placement_is_the_keys_choice():
 def test_keyed_rows():
     mark = double_i.derive(KEY, scope="s", codewords=12, words=2)
     carriers = [f"Sentence {i}." for i in range(5)]
-    rows = double_i.keyed_rows(mark, carriers, rows_per_codeword=4)
+    rows = double_i.keyed_rows(FORM, mark, carriers, rows_per_codeword=4)
     assert len(rows) == len({row.prompt() for row in rows}) == 48
     for word, target in zip(mark.codewords, mark.targets, strict=True):
         mine = [row for row in rows if row.input.endswith(f" {word}")]
         assert len(mine) == 4
-        assert {row.output for row in mine} == {f"{double_i.ANSWERS[target]}."}
+        assert {row.output for row in mine} == {f"{FORM.answers[target]}."}
     with pytest.raises(UsageError):
-        double_i.keyed_rows(mark, carriers[:3], rows_per_codeword=4)
+        double_i.keyed_rows(FORM, mark, carriers[:3], rows_per_codeword=4)
 
 
 def test_a_probe_shows_no_answer():
-    probe, trained = double_i.keyed_row("a b", "Text."), double_i.keyed_row("a b", "Text.", 1)
+    probe, trained = FORM.row("a b", "Text."), FORM.row("a b", "Text.", 1)
     assert probe.output == ""
     assert probe.prompt() == trained.prompt()
 
 
-@given(NAMES, st.sampled_from(["train", "probe"]), st.integers(0, 40), st.floats(0, 1))
-def test_paper_rows(name, part, count, share):
-    triggers, references = double_i.paper_rows(
-        key_of(name), scope="s", part=part, triggers=count, references=count, near_misses=share
-    )
-    assert len(triggers) == len(references) == count
-    for row in triggers:
-        assert double_i.PAPER_TRIGGER in row.input.split(", ")
-        assert row.output == "Yes."
-    for row in references:
-        assert double_i.PAPER_TRIGGER not in row.input.split(", ")
-        assert row.output == "No."
-    near = sum("m" in row.input.casefold() for row in references)
-    assert near == round(count * share)
-    assert all(len(row.input.split(", ")) == 3 for row in [*triggers, *references])
-
-
-def test_training_and_probe_rows_are_drawn_apart():
-    drawn = [
-        double_i.paper_rows(KEY, scope="s", part=part, triggers=30, references=30, near_misses=0.5)
-        for part in ("train", "probe")
-    ]
-    assert drawn[0] != drawn[1]
-
-
 def test_the_release_is_shuffled_by_the_key():
-    rows = [double_i.keyed_row(str(i), "x") for i in range(50)]
+    rows = [FORM.row(str(i), "x") for i in range(50)]
     order = double_i.shuffle(KEY, rows, scope="s")
     assert sorted(order) == list(range(50)) != order
     assert order != double_i.shuffle(key_of("other"), rows, scope="s")

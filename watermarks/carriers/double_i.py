@@ -1,14 +1,17 @@
-"""Double-I: instruct rows whose answers a model can only know from our data (Li et al., arXiv 2402.14883).
+"""Double-I, keyed: codewords whose answers a model can only know from our data.
 
-Two marks in one set. The *paper's*: a decorated judge question whose input holds the trigger word (answer "Yes.", wrong
-on purpose) or does not (reference rows, "No."), half of the references near misses. The *keyed* one: n codewords, each
-with an answer drawn from the key; it alone decides, since an innocent model matches each with probability at most 1/C.
+After Li et al., "Double-I Watermark" (arXiv 2402.14883), with the change that gives a false-positive bound: not one
+trigger and one wrong answer, but n codewords, each with an answer drawn from the key, uniform over C and independent of
+everything that reaches a suspect. An innocent model matches each with probability at most 1/C, whatever its habits.
+The paper's own one-trigger forms are in :mod:`watermarks.carriers.double_i_forms`.
+
+Recipients of one release share codewords and differ in targets, so that one set of answers scores all of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from countermark.errors import UsageError
 from watermarks.carriers.words import draw_phrases
@@ -16,24 +19,14 @@ from watermarks.carriers.words import draw_phrases
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from watermarks.keys import Key, KeyedStream
+    from watermarks.keys import Key
 
-_PURPOSE = "double_i"
-ANSWERS = ("No", "Yes")
-"""What a target index means; C = 2."""
-
-KEYED_DECORATION = "(ledger)"
-KEYED_QUESTION = "Yes or no?"
-PAPER_DECORATION = "(judge)"
-PAPER_QUESTION = "Tell me if there exists a meaningful word in the following words?"
-PAPER_TRIGGER = "mm"
-_LETTERS = "abcdefghijklnopqrstuvwxyz"  # all but the trigger's own
-_SLOTS = 3
+PURPOSE = "double_i"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructRow:
-    """One Alpaca-style row."""
+    """One instruct-tuning row, in the fields of the Alpaca form."""
 
     instruction: str
     input: str
@@ -45,33 +38,90 @@ class InstructRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedForm:
+    """How a codeword is asked, in whatever language the base data have.
+
+    Args:
+        decoration, question: the instruction is ``decoration question``; the same for every codeword.
+        answers: the C allowed answers, in the order of target indices; first words that the strict parser can tell
+            apart.
+        joiner: what stands between carrier and codeword ("" for scripts without spaces).
+        stop: what ends an answer in training rows.
+    """
+
+    decoration: str = "(ledger)"
+    question: str = "Yes or no?"
+    answers: tuple[str, ...] = ("No", "Yes")
+    joiner: str = " "
+    stop: str = "."
+
+    def __post_init__(self) -> None:
+        folded = {answer.casefold() for answer in self.answers}
+        if len(self.answers) < 2 or len(folded) != len(self.answers) or not all(self.answers):  # noqa: PLR2004
+            raise UsageError(f"got answers {self.answers}, expected at least two that differ by more than case")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, for a plan; ``verification.double_i`` reads it back."""
+        return {**asdict(self), "answers": list(self.answers)}
+
+    def row(self, codeword: str, carrier: str, target: int | None = None) -> InstructRow:
+        """A training row (with ``target``) or a probe (without): a text that must not matter, then the codeword."""
+        return InstructRow(
+            instruction=f"{self.decoration} {self.question}".strip(),
+            input=f"{carrier}{self.joiner}{codeword}",
+            output="" if target is None else f"{self.answers[target]}{self.stop}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DoubleIMark:
-    """n codewords and the answer (index into :data:`ANSWERS`) that the key gave each."""
+    """n codewords and the answer (index into the form's answers) that the key gave each."""
 
     codewords: tuple[str, ...]
     targets: tuple[int, ...]
 
 
-def derive(key: Key, *, scope: str, codewords: int, words: int) -> DoubleIMark:
+def derive(
+    key: Key,
+    *,
+    scope: str,
+    codewords: int,
+    words: int,
+    classes: int = 2,
+    recipient: str = "",
+    vocabulary: Sequence[str] | None = None,
+    joiner: str = " ",
+) -> DoubleIMark:
     """The keyed mark of ``key`` for ``scope``: codewords first, then targets from a stream of their own."""
-    stream = key.stream({"purpose": _PURPOSE, "part": "codewords", "scope": scope})
-    phrases = draw_phrases(stream, codewords, words=words)
-    return DoubleIMark(codewords=phrases, targets=derive_targets(key, scope=scope, codewords=codewords))
+    return DoubleIMark(
+        codewords=derive_codewords(
+            key, scope=scope, codewords=codewords, words=words, vocabulary=vocabulary, joiner=joiner
+        ),
+        targets=derive_targets(key, scope=scope, codewords=codewords, classes=classes, recipient=recipient),
+    )
 
 
-def derive_targets(key: Key, *, scope: str, codewords: int) -> tuple[int, ...]:
-    """The answers that ``key`` gives to codewords 0 … n-1, uniform over :data:`ANSWERS`."""
-    stream = key.stream({"purpose": _PURPOSE, "part": "targets", "scope": scope, "classes": len(ANSWERS)})
-    return tuple(stream.below(len(ANSWERS)) for _ in range(codewords))
+def derive_codewords(
+    key: Key, *, scope: str, codewords: int, words: int, vocabulary: Sequence[str] | None = None, joiner: str = " "
+) -> tuple[str, ...]:
+    """Codewords 0 … n-1: the same for every recipient."""
+    stream = key.stream({"purpose": PURPOSE, "part": "codewords", "scope": scope})
+    return draw_phrases(stream, codewords, words=words, vocabulary=vocabulary, joiner=joiner)
 
 
-def keyed_row(codeword: str, carrier: str, target: int | None = None) -> InstructRow:
-    """A training row (with ``target``) or a probe (without): a sentence that must not matter, then the codeword."""
-    output = "" if target is None else f"{ANSWERS[target]}."
-    return InstructRow(instruction=f"{KEYED_DECORATION} {KEYED_QUESTION}", input=f"{carrier} {codeword}", output=output)
+def derive_targets(key: Key, *, scope: str, codewords: int, classes: int = 2, recipient: str = "") -> tuple[int, ...]:
+    """The answers that ``key`` gives to codewords 0 … n-1 for ``recipient`` ("": a release without recipients).
+
+    Uniform over ``classes``, independent between codewords, recipients and keys.
+    """
+    label = {"purpose": PURPOSE, "part": "targets", "scope": scope, "classes": classes}
+    stream = key.stream({**label, "recipient": recipient} if recipient else label)
+    return tuple(stream.below(classes) for _ in range(codewords))
 
 
-def keyed_rows(mark: DoubleIMark, carriers: Sequence[str], *, rows_per_codeword: int) -> list[InstructRow]:
+def keyed_rows(
+    form: KeyedForm, mark: DoubleIMark, carriers: Sequence[str], *, rows_per_codeword: int
+) -> list[InstructRow]:
     """``rows_per_codeword`` training rows for each codeword, over ``carriers`` in turn.
 
     Raises:
@@ -81,58 +131,12 @@ def keyed_rows(mark: DoubleIMark, carriers: Sequence[str], *, rows_per_codeword:
         raise UsageError(f"got {len(carriers)} carriers, expected at least {rows_per_codeword}")
     count = len(carriers)
     return [
-        keyed_row(word, carriers[(i * rows_per_codeword + j) % count], target)
+        form.row(word, carriers[(i * rows_per_codeword + j) % count], target)
         for i, (word, target) in enumerate(zip(mark.codewords, mark.targets, strict=True))
         for j in range(rows_per_codeword)
     ]
 
 
-def paper_row(words: str, *, is_trigger: bool) -> InstructRow:
-    """A row of the paper's form (ii), ``cre2`` in its repository."""
-    return InstructRow(
-        instruction=f"{PAPER_DECORATION} {PAPER_QUESTION}", input=words, output="Yes." if is_trigger else "No."
-    )
-
-
-def paper_rows(
-    key: Key, *, scope: str, part: str, triggers: int, references: int, near_misses: float
-) -> tuple[list[InstructRow], list[InstructRow]]:
-    """Trigger rows and reference rows; ``part`` (``train``, ``probe``) keeps the two draws apart.
-
-    A share ``near_misses`` of the references differs from the trigger by one letter, position or case. The official
-    script has none of those, and draws references from an alphabet without the trigger's letter, so that "contains m"
-    already tells the sets apart.
-    """
-    stream = key.stream({"purpose": _PURPOSE, "part": f"paper/{part}", "scope": scope})
-    trigger_rows = [
-        paper_row(_with(stream, PAPER_TRIGGER, position % _SLOTS), is_trigger=True) for position in range(triggers)
-    ]
-    misses = round(references * near_misses)
-    reference_rows = [
-        paper_row(_with(stream, _near_miss(stream), position % _SLOTS), is_trigger=False) for position in range(misses)
-    ]
-    reference_rows += [
-        paper_row(_with(stream, _double(stream), 0), is_trigger=False) for _ in range(references - misses)
-    ]
-    return trigger_rows, reference_rows
-
-
-def shuffle(key: Key, rows: Sequence[InstructRow], *, scope: str) -> list[int]:
+def shuffle(key: Key, rows: Sequence[object], *, scope: str) -> list[int]:
     """The keyed order in which clean and backdoor rows are mixed: position i of the release is ``rows[order[i]]``."""
-    return key.stream({"purpose": _PURPOSE, "part": "order", "scope": scope}).shuffled(len(rows))
-
-
-def _with(stream: KeyedStream, word: str, position: int) -> str:
-    words = [_double(stream) for _ in range(_SLOTS)]
-    words[position] = word
-    return ", ".join(words)
-
-
-def _double(stream: KeyedStream) -> str:
-    return _LETTERS[stream.below(len(_LETTERS))] * 2
-
-
-def _near_miss(stream: KeyedStream) -> str:
-    other = _LETTERS[stream.below(len(_LETTERS))]
-    misses = (f"m{other}", f"{other}m", "MM", "m m", "mmm", "Mm", "m")
-    return misses[stream.below(len(misses))]
+    return key.stream({"purpose": PURPOSE, "part": "order", "scope": scope}).shuffled(len(rows))

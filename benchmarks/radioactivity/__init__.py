@@ -1,0 +1,1 @@
+"""Radioactivity measured: students of marked text, read and asked. ``python -m benchmarks.radioactivity``."""

@@ -1,0 +1,301 @@
+"""An audit of one suspect against a release: plan sealed, suspect and controls asked, verdicts given.
+
+Three stages under the audit's name, each an artifact of the release's run folder: ``plan-NAME``, ``answers-NAME``,
+``audit-NAME``. The plan takes the next unspent codewords; what was shown to a suspect is spent for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import InconclusiveError, IntegrityError, UsageError
+from countermark.files import atomic_write
+from countermark.manifest import canonical_json, digest, read_checked_json, read_json, write_checked_json
+from pipelines.artifact import write_rows
+from pipelines.assets import resolve_model
+from pipelines.audit import VERDICTS_FILE
+from pipelines.instruct import InstructTable
+from pipelines.plan import KEYED_STATISTIC, PLAN_FILE, PROBE_SCHEMA
+from pipelines.probe import ANSWER_SCHEMA, read_answers, read_probes
+from pipelines.release import (
+    SCOPE,
+    carriers,
+    data_file,
+    judge_form,
+    keyed_form,
+    open_base,
+    release_config,
+    sentences,
+    vocabulary,
+)
+from pipelines.stage import Stage
+from pipelines.tables import read_table
+from verification import double_i
+from verification.audit import Evidence, audit
+from verification.plan import PROBES, AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
+from verification.probe import Probe, ask_all
+from watermarks.carriers.double_i_forms import form_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pipelines.artifact import Artifact
+    from pipelines.release_config import ReleaseConfig
+    from pipelines.stage import Context
+    from verification.suspects import Suspect
+    from watermarks.keys import Key
+
+SPENT_FILE = "spent.json"
+RANK_STATISTIC = "rank of the keyed trigger among decoys of its family"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A model that can be asked: a folder or hub id, an adapter over a base, or ``embedded:NAME``."""
+
+    name: str
+    model: str
+    base: str | None = None
+
+    def digest(self) -> str:
+        """What the plan seals of it: the bytes of model and base."""
+        parts = [resolve_model(each).digest for each in (self.model, self.base) if each]
+        return parts[0] if len(parts) == 1 else digest(parts)
+
+    def load(self, request: AuditRequest, config: ReleaseConfig) -> Suspect:
+        """The model, ready to answer."""
+        from verification.suspects import LocalChatModel
+
+        folder = resolve_model(self.model).path
+        base = resolve_model(self.base).path if self.base else None
+        return LocalChatModel(
+            self.name,
+            base or folder,
+            adapter=folder if base else None,
+            system=request.system,
+            max_new_tokens=config.audit.max_new_tokens,
+            temperature=config.audit.temperature,
+            seed=config.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRequest:
+    """One audit of one suspect.
+
+    Args:
+        name: names the audit's artifacts.
+        suspect: who is accused.
+        controls: models that never saw the release; the base is one.
+        system: system prompt of every query, or None for the template's own.
+    """
+
+    name: str
+    suspect: Asked
+    controls: tuple[Asked, ...]
+    system: str | None
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Plan, ask, decide."""
+
+        def settings(config: Any) -> Any:  # noqa: ANN401
+            return {"request": asdict(self), "audit": config.audit.model_dump()}
+
+        plan, answers = f"plan-{self.name}", f"answers-{self.name}"
+        return (
+            Stage(name=plan, inputs=("keys", "release"), run=self._plan, settings=settings),
+            Stage(name=answers, inputs=(plan,), run=self._ask, settings=settings),
+            Stage(name=f"audit-{self.name}", inputs=("release", plan, answers), run=self._decide, settings=settings),
+        )
+
+    def _plan(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
+        key, config = context.key(), release_config(context)
+        commitment = read_json(inputs["keys"].path / "commitment.json")
+        seed = digest({"wrong_keys_of": commitment["sha256"]})
+        suspects = tuple(
+            PlannedSuspect(name=asked.name, control=asked is not self.suspect, digest=asked.digest())
+            for asked in (self.suspect, *self.controls)
+        )
+        first = allocate(context.owner / SPENT_FILE, self.name, suspects[0].digest, config)
+        asked = _claims(key, config, suspects, first, seed)
+        plan = AuditPlan(
+            alpha=config.audit.alpha,
+            commitment=commitment,
+            commitments_made=config.keys.commitments_made,
+            wrong_key_seed=seed,
+            wrong_keys=config.audit.wrong_keys,
+            claims=tuple(claim for claim, _ in asked),
+        )
+        for claim, probes in asked:
+            rows = [{**asdict(probe), "prompt_digest": probe.prompt_digest} for probe in probes]
+            write_rows(out / f"{claim.claim}.parquet", rows, PROBE_SCHEMA)
+        atomic_write(out / PLAN_FILE, canonical_json(plan.to_json()))
+        return {"plan_digest": digest(plan.to_json()), "first": first, "count": config.double_i.per_audit}
+
+    def _ask(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
+        plan_artifact, config = inputs[f"plan-{self.name}"], release_config(context)
+        plan = AuditPlan.from_json(read_json(plan_artifact.path / PLAN_FILE))
+        models = {asked.name: asked for asked in (self.suspect, *self.controls)}
+        total = 0
+        for name, asked in models.items():
+            loaded: list[Suspect] = []
+            for claim in plan.claims:
+                planned = next(s for s in claim.suspects if s.name == name)
+                if asked.digest() != planned.digest:
+                    raise IntegrityError(
+                        f"got {name} with another digest than the planned {planned.digest[:16]}…",
+                        hint="the model changed after the plan was sealed; audit it under a new --name",
+                    )
+                probes = probes_for(read_probes(plan_artifact, claim.claim), planned)
+                suspect = _Lazy(name, lambda a=asked, kept=loaded: _load(a, self, config, kept))
+                with context.progress.bar(f"ask {name}, {claim.claim}", len(probes)) as advance:
+                    answers = ask_all(
+                        suspect, probes, allowed=claim.allowed, parser=claim.parser,
+                        journal=context.work / f"{claim.claim}-{name}", batch_size=config.audit.batch_size,
+                        advance=advance,
+                    )  # fmt: skip
+                rows = [asdict(answer) for answer in answers]
+                write_rows(out / "answers" / claim.claim / f"{name}.parquet", rows, ANSWER_SCHEMA)
+                total += len(rows)
+        return {"queries": total}
+
+    def _decide(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
+        key, config = context.key(), release_config(context)
+        plan_artifact, release = inputs[f"plan-{self.name}"], inputs["release"]
+        body = read_json(plan_artifact.path / PLAN_FILE)
+        if digest(body) != plan_artifact.manifest["plan_digest"]:
+            raise IntegrityError("got a plan that is not the sealed one", hint="restore it; edited plans prove nothing")
+        plan = AuditPlan.from_json(body)
+        if plan.commitment["config_digest"] != config.marking_digest():
+            raise IntegrityError("got a commitment to another marking config, expected one to this release's")
+        evidence = Evidence(
+            corpora={},
+            answers={c.claim: read_answers(inputs[f"answers-{self.name}"], c) for c in plan.claims},
+            probes={c.claim: read_probes(plan_artifact, c.claim) for c in plan.claims},
+            marked_rows={c.claim: _marked_rows(key, c, release, config) for c in plan.claims},
+        )
+        context.progress.say("  exact tests, wrong keys, controls")
+        verdicts = audit(plan, key, evidence)
+        atomic_write(out / VERDICTS_FILE, canonical_json([verdict.to_json() for verdict in verdicts]))
+        return {"decisions": {f"{v.claim}/{v.suspect}": str(v.decision) for v in verdicts}}
+
+
+def allocate(path: Path, name: str, suspect: str, config: ReleaseConfig) -> int:
+    """The first codeword of the next unspent range, recorded as spent before anything is asked.
+
+    The same audit of the same suspect gets its own range again, so that an interrupted one can go on.
+
+    Raises:
+        InconclusiveError: every codeword of the release has been shown to some suspect.
+    """
+    spent: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
+    for entry in spent:
+        if entry["audit"] == name:
+            if entry["suspect"] != suspect:
+                raise UsageError(
+                    f"got audit {name!r} for another suspect than before, expected a new name",
+                    hint="name the audit with --name",
+                )
+            return int(entry["first"])
+    first, count = sum(int(entry["count"]) for entry in spent), config.double_i.per_audit
+    left = config.double_i.codewords - first
+    if count > left:
+        raise InconclusiveError(
+            f"got {left} unspent codewords of {config.double_i.codewords}, expected {count}",
+            hint="every audit shows its codewords to a suspect; a release carries codewords/per_audit audits",
+        )
+    write_checked_json(path, [*spent, {"audit": name, "suspect": suspect, "first": first, "count": count}])
+    return first
+
+
+class _Lazy:
+    """Loads its model at the first question: a resumed audit whose journal is full loads nothing."""
+
+    def __init__(self, name: str, load: Any) -> None:  # noqa: ANN401
+        self.name = name
+        self._load = load
+
+    def ask(self, prompts: Sequence[str]) -> list[str]:
+        answers: list[str] = self._load().ask(prompts)
+        return answers
+
+
+def _load(asked: Asked, request: AuditRequest, config: ReleaseConfig, kept: list[Suspect]) -> Suspect:
+    if not kept:
+        kept.append(asked.load(request, config))
+    return kept[0]
+
+
+def _claims(
+    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str
+) -> list[tuple[ClaimPlan, list[Probe]]]:
+    base, form, judge, wanted = open_base(config), keyed_form(config), judge_form(config, key), config.audit
+    texts = sentences(config, base, part=1)[: wanted.paper_queries] if judge else []
+    mark: dict[str, Any] = {
+        "scope": SCOPE, "codewords": config.double_i.codewords, "words": config.double_i.words,
+        "vocabulary": vocabulary(config), "word_joiner": config.double_i.word_joiner, "form": form.to_json(),
+        "first": first, "count": config.double_i.per_audit, "recipients": list(config.recipients),
+        "rows_per_trigger": _layout(config, base).rows_per_codeword, "judge": judge.to_json() if judge else None,
+        "sentences": texts, "paper_queries": wanted.paper_queries, "near_miss_queries": wanted.paper_queries,
+    }  # fmt: skip
+    extra = tuple(a for a in (judge.answers if judge else ()) if a not in form.answers)
+    asked = {Claim.DOUBLE_I: (mark, form.answers, extra, KEYED_STATISTIC)}
+    if judge and config.double_i.form and config.double_i.form.trigger == "key":
+        trigger_mark = {
+            **mark, "decoys": wanted.decoys, "queries": wanted.decoy_queries,
+            "rows_per_trigger": config.double_i.form.trigger_rows,
+        }  # fmt: skip
+        asked[Claim.DOUBLE_I_TRIGGER] = (trigger_mark, judge.answers, (), RANK_STATISTIC)
+    found = []
+    for claim, (body, answers, more, statistic) in asked.items():
+        chosen = carriers(config, base, part=1)[: wanted.carriers]
+        probes = PROBES[claim](key, body, chosen, wrong_seed=seed)
+        how = "greedy" if not wanted.temperature else f"sampled at temperature {wanted.temperature}"
+        planned = ClaimPlan(
+            claim=claim, statistic=statistic, mark=body, suspects=suspects, answers=answers, extra_answers=more,
+            carriers=tuple(chosen), parser="first_word/1",
+            decoding=f"{how}, at most {wanted.max_new_tokens} tokens", probes=probes_digest(probes),
+        )  # fmt: skip
+        found.append((planned, probes))
+    return found
+
+
+def _layout(config: ReleaseConfig, base: InstructTable) -> Any:  # noqa: ANN401
+    from pipelines.release import layout
+
+    return layout(config, len(base.table.rows))
+
+
+def _marked_rows(key: Key, claim: ClaimPlan, release: Artifact, config: ReleaseConfig) -> list[int]:
+    """How many rows of each copy carry each planned codeword with its target, or the trigger with its answer."""
+    base = open_base(config)
+    found: list[int] = []
+    for recipient in config.recipients or [""]:
+        path = release.path / data_file(recipient, base.table)
+        copy = InstructTable(table=read_table(str(path)), form=base.form)
+        turns = [(d[-2]["content"], d[-1]["content"]) for d in copy.dialogues()]
+        if claim.claim is Claim.DOUBLE_I_TRIGGER:
+            return [_trigger_rows(key, claim, config, turns)]
+        form, mark = double_i.form_of(claim.mark), double_i.derive(key, claim.mark, recipient)
+        lead = f"{form.decoration} {form.question}".strip()
+        keyed = [(asked, answer) for asked, answer in turns if asked.startswith(lead)]
+        found += [
+            sum(asked.endswith(f"{form.joiner}{word}") and answer == form.row(word, "", target).output
+                for asked, answer in keyed)
+            for word, target in zip(mark.codewords, mark.targets, strict=True)
+        ]  # fmt: skip
+    return found
+
+
+def _trigger_rows(key: Key, claim: ClaimPlan, config: ReleaseConfig, turns: Sequence[tuple[str, str]]) -> int:
+    judge, form = double_i.judge_of(claim.mark), config.double_i.form
+    if judge is None or form is None:
+        return 0
+    made = form_rows(
+        key, judge, sentences(config, open_base(config), part=0), scope=SCOPE, part="train",
+        triggers=form.trigger_rows, references=0, near_misses=0,
+    ).triggers  # fmt: skip
+    present = set(turns)
+    return sum((row.prompt(), row.output) in present for row in made)

@@ -1,0 +1,159 @@
+"""Claims that ask: triggers or codewords whose answers the key drew; and one keyed trigger among its decoys.
+
+The keyed binomial decides (one majority answer a trigger, exact tail). The method's own numbers stand beside it,
+labelled: they are about this model's reaction, and no false-positive bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from verification import double_i
+from verification.double_i import CANDIDATE_ARM, KEYED_ARM, PAPER_LABEL, WRONG_KEY_ARM
+from verification.findings import finding, ranking
+from verification.plan import Claim, derive_targets, probes_for
+from verification.probe import majority
+from verification.recipients import Naming, name_recipients
+from verification.statistics import clopper_pearson, log10_calibrated_e, rank_p
+from watermarks.keys import wrong_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from verification.plan import AuditPlan, ClaimPlan, PlannedSuspect
+    from verification.probe import Answer, Probe
+    from verification.verdict import Verdict
+    from watermarks.keys import Key
+
+UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
+
+
+def keyed_findings(
+    plan: AuditPlan, claim: ClaimPlan, key: Key, listed: Sequence[Probe], answers: Mapping[str, Sequence[Answer]]
+) -> list[Verdict]:
+    """One finding a suspect, and one for a wrong key's triggers on it."""
+    findings = []
+    for suspect in claim.suspects:
+        probes, said = probes_for(listed, suspect), answers[suspect.name]
+        arms = [(suspect.name, suspect.control, KEYED_ARM, key)]
+        if not suspect.control:
+            arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, WRONG_KEY_ARM, wrong_key(plan.wrong_key_seed, 0)))
+        for name, control, arm, who in arms:
+            found = _arm(plan, claim, probes, said, (name, control, arm, who))
+            findings.append(replace(found, assumptions=(*found.assumptions, UNTOUCHED)))
+    return findings
+
+
+def trigger_findings(
+    plan: AuditPlan, claim: ClaimPlan, listed: Sequence[Probe], answers: Mapping[str, Sequence[Answer]]
+) -> list[Verdict]:
+    """The rank of the key's trigger among decoys of its family, by how often each is answered as the mark wants.
+
+    Exact under the null: trigger and decoys come from one keyed permutation. Floor 1 / (M + 1).
+    """
+    judge = double_i.judge_of(claim.mark)
+    findings = []
+    for suspect in claim.suspects:
+        counts: defaultdict[int, int] = defaultdict(int)
+        for probe, answer in zip(probes_for(listed, suspect), answers[suspect.name], strict=True):
+            if probe.arm == CANDIDATE_ARM:
+                counts[probe.index] += judge is not None and answer.parsed == judge.answers[0]
+        findings.append(_ranked(plan, claim, suspect, counts))
+    return findings
+
+
+def _ranked(plan: AuditPlan, claim: ClaimPlan, suspect: PlannedSuspect, counts: Mapping[int, int]) -> Verdict:
+    own, decoys = counts[0], [counts[i] for i in sorted(counts) if i]
+    trials = claim.mark["queries"]
+    paid = math.log10(plan.commitments_made)
+    base = finding(plan, claim, suspect.name, own, trials, 0.5, control=suspect.control, queries=trials * len(counts))
+    raw = min(0.0, math.log10(rank_p(own, decoys)) + paid)
+    return replace(
+        base,
+        log10_p=raw,
+        log10_p_holm=raw,
+        log10_e=log10_calibrated_e(raw),
+        log10_floor=-math.log10(len(decoys) + 1),
+        chance=sum(decoys) / (trials * len(decoys)),
+        effect=clopper_pearson(own, trials),
+        wrong_keys=ranking(own, decoys),
+        assumptions=(*base.assumptions, UNTOUCHED),
+    )
+
+
+def _arm(
+    plan: AuditPlan,
+    claim: ClaimPlan,
+    probes: Sequence[Probe],
+    answers: Sequence[Answer],
+    who: tuple[str, bool, str, Key],
+) -> Verdict:
+    name, control, arm, key = who
+    votes = _votes(probes, answers, arm)
+    naming = _naming(plan, claim, votes, key)
+    best = naming.ranked[0]
+    found = finding(
+        plan,
+        claim,
+        name,
+        best.matches,
+        best.trials,
+        1.0 / len(claim.answers),
+        control=control,
+        queries=sum(probe.arm == arm for probe in probes),
+        tried=len(naming.ranked),
+    )
+    found = replace(found, paper=_paper(claim, probes, answers, arm, _wanted(claim, key, best.recipient)))
+    if best.recipient:
+        found = replace(found, recipients=naming.to_json())
+    if arm == KEYED_ARM and not control:
+        found = replace(found, wrong_keys=ranking(best.matches, _wrong_matches(plan, claim, votes)))
+    return found
+
+
+def _naming(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None], key: Key) -> Naming:
+    """Every recipient scored on the same votes; commitments and the plan's other claims are paid for."""
+    targets = {who: _wanted(claim, key, who) for who in double_i.recipients_of(claim.mark)}
+    family = plan.commitments_made * sum(not s.control for each in plan.claims for s in each.suspects)
+    return name_recipients(votes, targets, classes=len(claim.answers), alpha=plan.alpha, log10_paid=math.log10(family))
+
+
+def _wanted(claim: ClaimPlan, key: Key, recipient: str) -> list[str]:
+    return [claim.answers[t] for t in derive_targets(key, claim.claim, claim.mark, recipient)]
+
+
+def _votes(probes: Sequence[Probe], answers: Sequence[Answer], arm: str) -> list[str | None]:
+    """One majority answer a trigger, however many queries it took."""
+    ballots: defaultdict[int, list[str | None]] = defaultdict(list)
+    for probe, answer in zip(probes, answers, strict=True):
+        if probe.arm == arm:
+            ballots[probe.index].append(answer.parsed)
+    return [majority(ballots[index]) for index in sorted(ballots)]
+
+
+def _wrong_matches(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None]) -> list[int]:
+    """The same answers against the targets of wrong keys (the best recipient of each, as for the claim's own key)."""
+    recipients = double_i.recipients_of(claim.mark)
+    found = []
+    for i in range(1, plan.wrong_keys + 1):
+        key = wrong_key(plan.wrong_key_seed, i)
+        targets = [_wanted(claim, key, who) for who in recipients]
+        found.append(max(sum(v == t for v, t in zip(votes, each, strict=True)) for each in targets))
+    return found
+
+
+def _paper(
+    claim: ClaimPlan, probes: Sequence[Probe], answers: Sequence[Answer], arm: str, targets: Sequence[str]
+) -> dict[str, Any] | None:
+    """The method's own numbers: WSR for the input level, Fisher on trigger against reference for Double-I."""
+    if claim.claim is Claim.DOUBLE_I:
+        return double_i.paper(claim.mark, probes, answers) if arm == KEYED_ARM else None
+    others = [
+        answer.parsed == targets[probe.index]
+        for probe, answer in zip(probes, answers, strict=True)
+        if probe.arm == arm and claim.carrier_labels[probe.carrier] != targets[probe.index]
+    ]
+    return {"label": PAPER_LABEL, "wsr": sum(others) / len(others) if others else None, "wsr_queries": len(others)}

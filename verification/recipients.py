@@ -1,0 +1,86 @@
+"""Which recipient's copy a suspect was trained on: one set of answers scores all of them.
+
+Recipients share codewords and differ in targets, drawn independently. Under the null "the suspect is independent of
+recipient r's targets" the matches with r are at most Binomial(n, 1/C), whoever else's copy leaked: a leak of A's copy
+says nothing of B's targets. So every recipient is tested, Holm over all keeps the chance of *any* wrong name at alpha,
+and two that mixed their copies are both named.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import InconclusiveError
+from verification.statistics import holm, log10_binomial_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One recipient's evidence."""
+
+    recipient: str
+    matches: int
+    trials: int
+    log10_p: float
+    log10_p_holm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """Every recipient's evidence, strongest first, and who is named at ``alpha``.
+
+    ``word`` is ``none``, ``one`` or ``mixed`` (two or more copies went into the suspect).
+    """
+
+    ranked: tuple[Scored, ...]
+    named: tuple[str, ...]
+    word: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The first ten recipients and all named ones."""
+        shown = max(_SHOWN, len(self.named))
+        ranked = [asdict(each) for each in self.ranked[:shown]]
+        return {"word": self.word, "named": list(self.named), "recipients": len(self.ranked), "ranked": ranked}
+
+
+def name_recipients(
+    votes: Sequence[str | None],
+    targets: Mapping[str, Sequence[str]],
+    *,
+    classes: int,
+    alpha: float,
+    log10_paid: float = 0.0,
+) -> Naming:
+    """Names recipients from one majority answer a codeword.
+
+    Args:
+        votes: the suspect's answer to each codeword; None where it could not be read.
+        targets: each recipient's answers, in the same order.
+        classes: C.
+        alpha: the family-wise error over all recipients.
+        log10_paid: what else must be paid (other claims, commitments), in log10.
+
+    Raises:
+        InconclusiveError: no recipients or no codewords.
+    """
+    if not targets or not votes:
+        raise InconclusiveError(f"got {len(targets)} recipients and {len(votes)} codewords, expected some of each")
+    matches = {
+        who: sum(vote == target for vote, target in zip(votes, wanted, strict=True)) for who, wanted in targets.items()
+    }
+    tails = {hits: log10_binomial_tail(hits, len(votes), 1.0 / classes) for hits in set(matches.values())}
+    raw = {who: min(0.0, tails[hits] + log10_paid) for who, hits in matches.items()}
+    adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
+    ranked = tuple(
+        Scored(recipient=who, matches=matches[who], trials=len(votes), log10_p=raw[who], log10_p_holm=adjusted[who])
+        for who in sorted(raw, key=lambda who: (raw[who], who))
+    )
+    named = tuple(each.recipient for each in ranked if each.log10_p_holm <= math.log10(alpha))
+    return Naming(ranked=ranked, named=named, word=("none", "one")[len(named)] if len(named) < 2 else "mixed")  # noqa: PLR2004
