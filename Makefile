@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?=
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo test test-unit lint clean bench-schemes
+.PHONY: install demo test test-unit lint clean bench-schemes bench-double-i bench-radioactivity
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,12 @@ test-unit: install
 
 bench-schemes: install
 	$(BIN)/python -m benchmarks.schemes
+
+bench-double-i: install
+	$(BIN)/python -m benchmarks.double_i
+
+bench-radioactivity: install
+	$(BIN)/python -m benchmarks.radioactivity
 
 lint: install
 	$(BIN)/ruff check .

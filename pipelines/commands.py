@@ -163,10 +163,11 @@ def commit_key(config: RunConfig, folder: Path, *, dry_run: bool) -> Result:
 
 def list_assets() -> Result:
     """State of every embedded file."""
-    from pipelines.assets import BOOLQ, COMMONSENSE_QA, MINILM, REVIEWS, SMOLLM2
+    from pipelines.assets import BOOLQ, COMMONSENSE_QA, MINILM, NEWS, REVIEWS, SMOLLM2, AssetFile, AssetTree
 
+    assets: tuple[AssetFile | AssetTree, ...] = (SMOLLM2, *MINILM, REVIEWS, BOOLQ, COMMONSENSE_QA, NEWS)
     body = []
-    for asset in (SMOLLM2, *MINILM, REVIEWS, BOOLQ, COMMONSENSE_QA):
+    for asset in assets:
         try:
             asset.locate()
             state = "whole"

@@ -123,12 +123,12 @@ def open_instruct(table: Table, form: RowForm | None = None) -> InstructTable:
 
 
 def naming_columns(table: Table, form: RowForm) -> tuple[str, ...]:
-    """Columns that name rows: every value there, hashable and distinct, and no part of the dialogue."""
+    """Columns that name rows: every value there, all integers or all strings, distinct, no part of the dialogue."""
     used = {*COLUMNS[form], "input"}
     found = []
     for name in table.columns:
         values = [row.get(name) for row in table.rows]
-        plain = all(isinstance(value, str | int) and not isinstance(value, bool) for value in values)
+        plain = {type(value) for value in values} in ({str}, {int})
         if name not in used and plain and len(set(values)) == len(values) > 1:
             found.append(name)
     return tuple(found)

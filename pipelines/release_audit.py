@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pipelines.release_config import ReleaseConfig
     from pipelines.stage import Context
     from verification.suspects import Suspect
+    from watermarks.carriers.double_i import KeyedForm
     from watermarks.keys import Key
 
 SPENT_FILE = "spent.json"
@@ -110,6 +111,20 @@ class AuditRequest:
             Stage(name=f"audit-{self.name}", inputs=("release", plan, answers), run=self._decide, settings=settings),
         )
 
+    def check(self, plan: AuditPlan) -> None:
+        """Refuses models that are not the planned ones any more: neither asked, nor spoken of.
+
+        Raises:
+            IntegrityError: a suspect or control changed after the plan was sealed.
+        """
+        planned = {suspect.name: suspect.digest for claim in plan.claims for suspect in claim.suspects}
+        for asked in (self.suspect, *self.controls):
+            if asked.digest() != planned[asked.name]:
+                raise IntegrityError(
+                    f"got {asked.name} with another digest than the planned {planned[asked.name][:16]}…",
+                    hint="the model changed after the plan was sealed; audit it under a new --name",
+                )
+
     def _plan(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
         key, config = context.key(), release_config(context)
         commitment = read_json(inputs["keys"].path / "commitment.json")
@@ -137,17 +152,12 @@ class AuditRequest:
     def _ask(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
         plan_artifact, config = inputs[f"plan-{self.name}"], release_config(context)
         plan = AuditPlan.from_json(read_json(plan_artifact.path / PLAN_FILE))
-        models = {asked.name: asked for asked in (self.suspect, *self.controls)}
-        total = 0
+        models, total = {asked.name: asked for asked in (self.suspect, *self.controls)}, 0
+        self.check(plan)
         for name, asked in models.items():
             loaded: list[Suspect] = []
             for claim in plan.claims:
                 planned = next(s for s in claim.suspects if s.name == name)
-                if asked.digest() != planned.digest:
-                    raise IntegrityError(
-                        f"got {name} with another digest than the planned {planned.digest[:16]}…",
-                        hint="the model changed after the plan was sealed; audit it under a new --name",
-                    )
                 probes = probes_for(read_probes(plan_artifact, claim.claim), planned)
                 suspect = _Lazy(name, lambda a=asked, kept=loaded: _load(a, self, config, kept))
                 with context.progress.bar(f"ask {name}, {claim.claim}", len(probes)) as advance:
@@ -280,13 +290,18 @@ def _marked_rows(key: Key, claim: ClaimPlan, release: Artifact, config: ReleaseC
             return [_trigger_rows(key, claim, config, turns)]
         form, mark = double_i.form_of(claim.mark), double_i.derive(key, claim.mark, recipient)
         lead = f"{form.decoration} {form.question}".strip()
-        keyed = [(asked, answer) for asked, answer in turns if asked.startswith(lead)]
+        whole = double_i.derive(key, {**claim.mark, "first": 0, "count": claim.mark["codewords"]}).codewords
+        keyed = [(_codeword(asked, whole, form), answer) for asked, answer in turns if asked.startswith(lead)]
         found += [
-            sum(asked.endswith(f"{form.joiner}{word}") and answer == form.row(word, "", target).output
-                for asked, answer in keyed)
+            sum(said == word and answer == form.row(word, "", target).output for said, answer in keyed)
             for word, target in zip(mark.codewords, mark.targets, strict=True)
-        ]  # fmt: skip
+        ]
     return found
+
+
+def _codeword(asked: str, codewords: Sequence[str], form: KeyedForm) -> str:
+    """The codeword at the end of a row; the longest, since a user's word may end in another (火山 in 山)."""
+    return max((word for word in codewords if asked.endswith(f"{form.joiner}{word}")), key=len, default="")
 
 
 def _trigger_rows(key: Key, claim: ClaimPlan, config: ReleaseConfig, turns: Sequence[tuple[str, str]]) -> int:

@@ -8,10 +8,12 @@ from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, U
 from countermark.manifest import read_json
 from pipelines import keystage, release
 from pipelines.audit import VERDICTS_FILE
+from pipelines.plan import PLAN_FILE
 from pipelines.progress import default_progress
 from pipelines.release_audit import Asked, AuditRequest
 from pipelines.run import open_run
 from pipelines.stage import Stage
+from verification.plan import AuditPlan
 from verification.verdict import Decision
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def audit_release(
         for each in request.stages():
             run.progress.say(each.name)
             run.perform(each)
+        plan = run.artifact(f"plan-{name}")
+        request.check(AuditPlan.from_json(read_json(plan.path / PLAN_FILE)))  # a repeated audit asks nobody
         verdicts = read_json(run.artifact_path(f"audit-{name}") / VERDICTS_FILE)
     return summary(verdicts), {"verdicts": verdicts}, exit_code(verdicts)
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from countermark.manifest import digest
 from pipelines.config import KeysConfig, Name, NonNegative, Positive, Section, validated
 from pipelines.yamlsource import read_yaml, with_overrides
+from verification.probe import parse_first_word
 from watermarks.carriers.words import vocabulary_digest
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class DoubleIRelease(Section):
         if len({answer.casefold() for answer in self.answers}) != len(self.answers):
             problem = f"got answers {self.answers}, expected answers that differ by more than case"
             raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})
+        unread = [answer for answer in self.answers if parse_first_word(answer + self.stop, self.answers) != answer]
+        if unread:
+            problem = f"got answer {unread[0]!r}, expected one word of letters, as audits read it"
+            raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})
         return self
 
 
@@ -99,7 +104,12 @@ class ReleaseConfig(Section):
         return self
 
     def marking_digest(self) -> str:
-        """What the commitment binds: everything that decides how the data are marked, and nothing that comes later."""
+        """What the commitment binds: everything that decides how the data are marked, and nothing that comes later.
+
+        A vocabulary is bound by its words: one chosen after an answer was seen would fit codewords to targets.
+        """
+        from pipelines.release import vocabulary
+
         return digest(
             {
                 "seed": self.seed,
@@ -107,7 +117,7 @@ class ReleaseConfig(Section):
                 "rows": self.rows,
                 "double_i": self.double_i.model_dump(),
                 "recipients": self.recipients,
-                "nouns": vocabulary_digest(),
+                "nouns": vocabulary_digest(vocabulary(self)),
             }
         )
 

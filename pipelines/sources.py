@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError, MissingAssetError, UsageError
-from pipelines.assets import BOOLQ, COMMONSENSE_QA, PREFIX, REVIEWS
+from pipelines.assets import BOOLQ, COMMONSENSE_QA, NEWS, PREFIX, REVIEWS
 from watermarks.carriers.double_i import InstructRow
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ MAX_REVIEW_WORDS = 45
 SHORT_REVIEW_WORDS = 16
 _MAX_PASSAGE_WORDS = 26
 _MAX_CHOICE_WORDS = 23
+_NEWS_WORDS = 18
+TOPICS = {
+    "business": "Business", "entertainment": "Entertainment", "politics": "Politics", "sports": "Sport", "tech": "Tech",
+}  # fmt: skip
+TOPIC_QUESTION = "Is this news about business, entertainment, politics, sport or tech?"
 LABELS: tuple[str, ...] = ("negative", "positive")
 
 
@@ -132,16 +137,26 @@ def sentiment_prompt(text: str) -> InstructRow:
     return InstructRow(instruction="Is this movie review positive or negative?", input=text, output="")
 
 
-def boolq_rows() -> list[InstructRow]:
+def boolq_rows(max_words: int = _MAX_PASSAGE_WORDS) -> list[InstructRow]:
     """Yes/no questions whose passage is short."""
     rows = []
     for line in BOOLQ.locate().read_text("utf-8").splitlines():
         item = json.loads(line)
         passage = item["passage"].strip()
-        if isinstance(item.get("label"), bool) and len(passage.split()) <= _MAX_PASSAGE_WORDS:
+        if isinstance(item.get("label"), bool) and len(passage.split()) <= max_words:
             question = item["question"].strip().capitalize() + "?"
             rows.append(InstructRow(instruction=question, input=passage, output="Yes." if item["label"] else "No."))
     return rows
+
+
+def topic_rows() -> list[InstructRow]:
+    """News openings whose topic is asked for: the title and the first words of the text."""
+    rows = []
+    for path in sorted(NEWS.locate().glob("*/*.txt")):
+        words = path.read_text("utf-8", errors="replace").split()[:_NEWS_WORDS]
+        topic = TOPICS[path.parent.name]
+        rows.append(InstructRow(instruction=TOPIC_QUESTION, input=" ".join(words), output=f"{topic}."))
+    return list({row.input: row for row in rows}.values())
 
 
 def _sentiment_row(item: LabelledText, labels: Sequence[str]) -> InstructRow:

@@ -53,8 +53,10 @@ class Table:
         if self.suffix == ".parquet":
             self._write_parquet(path, rows)
         elif self.suffix == ".csv":
-            text = io.StringIO()
-            writer = csv.DictWriter(text, fieldnames=self.columns, lineterminator="\n")
+            text = io.StringIO(newline="")
+            returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
+            quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # else a lone \r would end its row
+            writer = csv.DictWriter(text, fieldnames=self.columns, lineterminator="\n", quoting=quoting)
             writer.writeheader()
             writer.writerows(rows)
             atomic_write(path, text.getvalue().encode())
@@ -96,21 +98,36 @@ def read_table(source: str) -> Table:
 
 def _from_text(path: Path) -> Table:
     try:
-        text = path.read_text("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
         if path.suffix == ".csv":
-            return Table(rows=tuple(csv.DictReader(io.StringIO(text))), suffix=".csv", source=str(path))
+            return Table(rows=_csv_rows(text, path), suffix=".csv", source=str(path))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"got {path}, which cannot be read ({error}), expected UTF-8 rows") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also cut at U+2028 inside a string
         if line.strip():
             rows.append(_json_row(line, f"{path}:{number}"))
     return Table(rows=tuple(rows), suffix=".jsonl", source=str(path))
 
 
+def _csv_rows(text: str, path: Path) -> tuple[Row, ...]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    names = reader.fieldnames or []
+    if len(set(names)) != len(names):
+        raise UsageError(f"{path}:1: got columns {', '.join(names)}, expected distinct ones")
+    rows = []
+    for row in reader:
+        if None in row:
+            raise UsageError(f"{path}:{reader.line_num}: got more values than the {len(names)} columns of the header")
+        rows.append(row)
+    return tuple(rows)
+
+
 def _json_row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
+        if "\\ud" in line.lower():  # half a surrogate pair is no text, and could not be written back
+            json.dumps(row, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: got a line that is not JSON ({error}), expected one object a line") from None
     if not isinstance(row, dict):

@@ -201,8 +201,9 @@ class _Draw:
         self._stream = stream
         self._form = form
         self._sentences = sentences
-        # the scripts' alphabet: without the trigger's letters, `p` in their place
-        self._far = [c if c not in form.trigger else "p" for c in _ALPHABET]
+        # the scripts' alphabet: without the trigger's letters, `p` in their place (another where it is the trigger's)
+        spare = next((c for c in f"p{_ALPHABET}" if c not in form.trigger), "p")
+        self._far = [c if c not in form.trigger else spare for c in _ALPHABET]
 
     def trigger(self, i: int) -> InstructRow:
         return _triggered(self._form, i, self._sentences, [self._double() for _ in range(_SLOTS - 1)])

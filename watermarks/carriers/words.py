@@ -38,7 +38,8 @@ def draw_phrases(
     """``count`` phrases of ``words`` words each; no word serves twice, so no two triggers share one.
 
     Raises:
-        UsageError: the vocabulary is too small for that, or says a word twice.
+        UsageError: the vocabulary is too small for that, or says a word twice; or two phrases read alike
+            (``ab`` + ``c`` and ``a`` + ``bc`` without a joiner).
     """
     vocabulary = nouns() if vocabulary is None else vocabulary
     if len(set(vocabulary)) != len(vocabulary):
@@ -51,6 +52,13 @@ def draw_phrases(
             hint="lower the number of triggers or codewords, or the words of each",
         )
     order = stream.shuffled(len(vocabulary))
-    return tuple(
+    phrases = tuple(
         joiner.join(vocabulary[order[position]] for position in range(i * words, (i + 1) * words)) for i in range(count)
     )
+    if len(set(phrases)) != count:
+        twice = next(phrase for phrase in phrases if phrases.count(phrase) > 1)
+        raise UsageError(
+            f"got {twice!r} from different words joined by {joiner!r}, expected distinct phrases",
+            hint="use a joiner, or words of equal length",
+        )
+    return phrases

@@ -1,0 +1,1 @@
+"""Double-I measured on a real model: ``python -m benchmarks.double_i``."""

@@ -1,0 +1,48 @@
+"""Radioactivity of students of marked text, into ``benchmarks/results/radioactivity.json``.
+
+2 cores, from nothing: about 110 minutes in one process, or 60 in two (``--shard 0/2`` and ``--shard 1/2`` first make
+texts, students and answers; then a run without shard makes the table). Resumable: what is finished is kept in
+``benchmarks/radioactivity/cache/``.
+Run as: python -m benchmarks.radioactivity [--shard I/N]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.radioactivity import score, texts
+from benchmarks.radioactivity.students import CLEAN, MARKED, answers, predictions
+from benchmarks.rows import show, write
+
+
+def prepare(shard: int, shards: int) -> None:
+    """Makes one shard's students and what they say. Texts must be whole before students are trained on them."""
+    for number, name in enumerate(texts.SCHEMES):
+        if number % shards == shard:
+            texts.rows(name)
+    for student in (*MARKED, *CLEAN)[shard::shards]:
+        answers(student)
+        for name in [student.marked] if student.marked else ["kgw", "gumbel"]:
+            for mode in score.modes(name):
+                if mode != "closed":
+                    predictions(student, "unmarked" if mode == "reading unmarked" else name)
+        print(f"asked {student.name}", flush=True)
+
+
+def main() -> None:
+    """A shard of the work, or all of it and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shard", default="", help="I/N: the I-th of N parts of the preparation, and no table")
+    options = parser.parse_args()
+    if options.shard:
+        shard, shards = map(int, options.shard.split("/"))
+        prepare(shard, shards)
+        return
+    prepare(0, 1)
+    table = [*score.marked_rows(), *score.clean_rows()]
+    write("radioactivity", table)
+    show(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What students give away: reading mode and closed mode, marked students and clean ones."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from benchmarks.radioactivity.students import CLEAN, MARKED, Student, answers, predictions
+from benchmarks.radioactivity.texts import SCHEMES, load, subkey
+from benchmarks.rows import Row, row
+from verification.radioactivity import Evidence, Windows, closed_windows, reading_windows, weigh
+from verification.statistics import clopper_pearson
+from watermarks.keys import wrong_key
+
+if TYPE_CHECKING:
+    from watermarks.schemes import Scheme
+
+COMMAND = "python -m benchmarks.radioactivity"
+WRONG_KEYS = 100_000
+NULL_KEYS = 1000
+"""Wrong keys that each clean student is tried under, besides the owner's."""
+BARS = {("unigram-100", "closed", "counts"): ("<=", -4.0), ("kgw-100", "reading marked", "green"): ("<=", -5.0)}
+STATISTICS = {"unigram": ("unique", "counts"), "kgw": ("green",), "gumbel": ("credit",)}
+
+
+def scheme_of(name: str) -> Scheme:
+    """The owner's scheme by its set."""
+    found = SCHEMES[name]
+    if found is None:
+        raise ValueError(name)
+    return found
+
+
+@lru_cache(maxsize=256)
+def windows(student: Student, name: str, mode: str) -> Windows:
+    """What one student shows to one scheme in one mode."""
+    scheme, (_, tokenizer) = scheme_of(name), load()
+    special = tuple(tokenizer.all_special_ids)
+    if mode == "closed":
+        asked, said = answers(student)
+        prompts, ids = (tokenizer(list(part), add_special_tokens=False)["input_ids"] for part in (asked, said))
+        return closed_windows(ids, prompts, scheme, special=special)
+    key_free = mode == "reading unmarked"
+    texts, predicted, starts = predictions(student, "unmarked" if key_free else name)
+    return reading_windows(texts, predicted, starts, scheme, key_free=key_free, special=special)
+
+
+def modes(name: str) -> tuple[str, ...]:
+    """The modes that are valid for a set: a fixed list may not read its own marked texts."""
+    reading = ("reading unmarked",) if scheme_of(name).inputs.width == 0 else ("reading unmarked", "reading marked")
+    return ("closed", *reading)
+
+
+def marked_rows(wrong_keys: int = WRONG_KEYS) -> list[Row]:
+    """Every marked student in every mode."""
+    rows: list[Row] = []
+    for student in MARKED:
+        scheme = scheme_of(student.marked)
+        for mode in modes(student.marked):
+            for statistic in STATISTICS[student.marked]:
+                ranked = wrong_keys if (student.name, mode, statistic) in BARS else 999
+                wrong = [subkey(scheme, wrong_key("radioactivity", i)) for i in range(ranked)]
+                found = weigh(
+                    windows(student, student.marked, mode), scheme, subkey(scheme), statistic=statistic, wrong=wrong
+                )
+                rows += _figures(student, mode, found)
+    return rows
+
+
+def _figures(student: Student, mode: str, found: Evidence) -> list[Row]:
+    name = f"{student.name} {mode} {found.statistic}"
+    bar = BARS.get((student.name, mode, found.statistic))
+    ranked = found.rank_p if found.rank_p is not None else 1.0
+    return [
+        row(f"{name}: log10 p", found.log10_p, bar=bar, trials=found.scored, seconds=0.0, command=COMMAND),
+        row(
+            f"{name}: rank p among {found.wrong_keys} wrong keys", ranked, trials=found.wrong_keys, seconds=0.0,
+            command=COMMAND,
+        ),
+    ]  # fmt: skip
+
+
+def clean_rows() -> list[Row]:
+    """Clean students under the owner's key, and under wrong ones: how often p is at or below a level."""
+    rows: list[Row] = []
+    for name, statistics in STATISTICS.items():
+        for mode in modes(name):
+            for statistic in statistics:
+                own = [_log10_p(student, name, mode, statistic, 0) for student in CLEAN]
+                others = [_log10_p(student, name, mode, statistic, i) for student in CLEAN for i in range(1, 51)]
+                rows += _null(f"clean students, {name} {mode} {statistic}", own, others)
+    return rows
+
+
+def _log10_p(student: Student, name: str, mode: str, statistic: str, key: int) -> float:
+    scheme = scheme_of(name)
+    under = subkey(scheme) if key == 0 else subkey(scheme, wrong_key("radioactivity/null", key))
+    return weigh(windows(student, name, mode), scheme, under, statistic=statistic).log10_p
+
+
+def _null(name: str, own: list[float], others: list[float]) -> list[Row]:
+    """Super-uniform: not significantly more than alpha of the p-values are at or below alpha."""
+    rows = []
+    for level in (0.05, 0.01):
+        for what, found in (("owner's key", own), ("50 wrong keys", others)):
+            hits = sum(10**p <= level for p in found)
+            share = clopper_pearson(hits, len(found))
+            made = row(
+                f"{name}, {what}: share of p <= {level}", share.value, low=share.low, high=share.high,
+                trials=len(found), seconds=0.0, command=COMMAND,
+            )  # fmt: skip
+            made["ok"] = share.low <= level
+            rows.append(made)
+    return rows
