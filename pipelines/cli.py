@@ -238,6 +238,47 @@ def detect(
 
 
 @app.command()
+def radioactivity(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILES", help="Prompts (closed) or texts to read: .txt, .jsonl, .csv, .parquet."),
+    ],
+    config: Annotated[Path, typer.Option("--config", help="Config that names the model and the token scheme.")],
+    keys: Annotated[Path, typer.Option("--keys", help="Key ring file.")],
+    passphrase_file: Annotated[Path, typer.Option("--passphrase-file", help="0600 file with the passphrase.")],
+    suspect: Annotated[str, typer.Option("--suspect", help="Model folder, LoRA adapter folder or hub id.")],
+    base: Annotated[str | None, typer.Option("--base", help="Base model of an adapter; it is a control too.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option("--control", help="A model that never saw marked text. Repeatable.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", help="closed, reading, or reading-marked (texts that carry this key's own mark).")
+    ] = "closed",
+    statistic: Annotated[str, typer.Option("--statistic", help="Statistic of the scheme (default: its first).")] = "",
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
+    wrong_keys: Annotated[int, typer.Option("--wrong-keys", min=1, help="Keys to rank among.")] = 999,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt of every question.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Journal of answers.")] = Path("runs/radioactivity"),
+    key_id: KeyIdOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Asks whether a suspect was trained on text under this key's token watermark: exact log10 p, controls beside."""
+    from pipelines.radioactivity import MODES, Exposure, expose
+
+    chosen = next((known for known in MODES if known == mode), None)
+    if chosen is None:
+        raise UsageError(f"got --mode {mode!r}, expected one of: {', '.join(MODES)}")
+    overrides = [*(set_ or []), f"keys.passphrase_file={json.dumps(str(passphrase_file.absolute()))}"]
+    what = Exposure(
+        suspect=suspect, base=base, controls=tuple(control or ()), mode=chosen, statistic=statistic,
+        max_new_tokens=max_new_tokens, wrong_keys=wrong_keys, journal=out, system=system,
+    )  # fmt: skip
+    lines, body, code = expose(files, _load(config, overrides, keys, key_id), what)
+    _finish(lines, body, as_json=as_json, code=code)
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder or an artifact.")],
     as_json: JsonOption = False,
@@ -301,7 +342,8 @@ def keys_commit(
     """Prints the commitment to a key and this config's marking, to be published before a public value B is drawn."""
     from pipelines.commands import commit_key
 
-    loaded = _load(config, set_, keys, key_id)
+    load: Any = _load_release if _is_release(config) else _load
+    loaded = load(config, set_, keys, key_id)
     lines, body = commit_key(loaded, _folder(loaded, out), dry_run=dry_run)
     _finish(lines, body, as_json=as_json)
 
@@ -333,6 +375,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         code = app(standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # typer turns an interrupt into this code, and says nothing
+            raise KeyboardInterrupt  # noqa: TRY301
     except CountermarkError as error:
         _stop(error.diagnostics(), error.exit_code)
     except KeyboardInterrupt:

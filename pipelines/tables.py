@@ -55,8 +55,10 @@ class Table:
         elif self.suffix == ".csv":
             text = io.StringIO(newline="")
             returns = any("\r" in value for row in rows for value in row.values() if isinstance(value, str))
-            quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # else a lone \r would end its row
-            writer = csv.DictWriter(text, fieldnames=self.columns, lineterminator="\n", quoting=quoting)
+            writer = csv.DictWriter(
+                text, fieldnames=self.columns, lineterminator="\n",
+                quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,  # else a lone \r would end its row
+            )  # fmt: skip
             writer.writeheader()
             writer.writerows(rows)
             atomic_write(path, text.getvalue().encode())

@@ -5,6 +5,7 @@ A suspect answers a batch of prompts with a batch of strings. A classifier's str
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countermark import libraries
@@ -12,6 +13,9 @@ from countermark import libraries
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+SHARED = 16
+"""Prompts whose first so many tokens agree are read together."""
 
 
 class Suspect(Protocol):
@@ -103,25 +107,71 @@ class LocalChatModel:
         self._model = model.eval()
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
-        import torch
-
         head = [] if self._system is None else [{"role": "system", "content": self._system}]
         chats = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
         texts = self._tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        encoded = self._tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")
+        ids = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, each in enumerate(ids):
+            groups.setdefault(tuple(each[:SHARED]), []).append(i)
+        answers = [""] * len(ids)
+        for members in groups.values():
+            for i, answer in zip(members, self._answer([ids[i] for i in members]), strict=True):
+                answers[i] = answer
+        return answers
+
+    def _answer(self, ids: list[list[int]]) -> list[str]:
+        """Answers to prompts of one beginning, which is read once: a plan's probes share most of their tokens."""
+        import torch
+        from transformers import DynamicCache
+
+        shared = _common_prefix(ids) if len(ids) > 1 else 0
+        encoded = self._tokenizer.pad({"input_ids": [each[shared:] for each in ids]}, return_tensors="pt")
+        tokens, mask, cache = encoded["input_ids"], encoded["attention_mask"], None
         with torch.inference_mode():
-            output = self._model.generate(**encoded, max_new_tokens=self._max_new_tokens, **self._sampling(texts))
-        new_tokens = output[:, encoded["input_ids"].shape[1] :]
-        decoded: list[str] = self._tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
+            if shared:
+                prefix = torch.tensor([ids[0][:shared]])
+                cache = DynamicCache(config=self._model.config)
+                self._model(prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache.batch_repeat_interleave(len(ids))
+                tokens = torch.cat([prefix.expand(len(ids), -1), tokens], dim=1)
+                mask = torch.cat([torch.ones(len(ids), shared, dtype=mask.dtype), mask], dim=1)
+            output = self._model.generate(
+                input_ids=tokens, attention_mask=mask, past_key_values=cache, max_new_tokens=self._max_new_tokens,
+                **self._sampling(ids),
+            )  # fmt: skip
+        decoded: list[str] = self._tokenizer.batch_decode(output[:, tokens.shape[1] :], skip_special_tokens=True)
         return decoded
 
-    def _sampling(self, texts: Sequence[str]) -> dict[str, Any]:
-        import hashlib
+    def reads_like(self, folder: Path) -> bool:
+        """Whether its tokenizer gives the same ids as the one in ``folder``."""
+        from transformers import AutoTokenizer
 
+        other = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        same: bool = self._tokenizer.get_vocab() == other.get_vocab()
+        return same
+
+    def likeliest(self, ids: Sequence[int]) -> list[int]:
+        """The most likely next token after every position of a text: grey-box, for the reading mode alone."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self._model(torch.tensor([list(ids)])).logits[0]
+        found: list[int] = logits.argmax(-1).tolist()
+        return found
+
+    def _sampling(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         import torch
 
         if not self._temperature:
             return {"do_sample": False}
-        drawn = hashlib.sha256("\0".join([str(self._seed), *texts]).encode()).digest()
+        drawn = hashlib.sha256(repr((self._seed, ids)).encode()).digest()
         torch.manual_seed(int.from_bytes(drawn[:7], "big"))
         return {"do_sample": True, "temperature": self._temperature, "top_k": 0, "top_p": 1.0}
+
+
+def _common_prefix(ids: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all prompts share; each keeps at least one of its own."""
+    shortest = min(len(each) for each in ids) - 1
+    first = ids[0]
+    return next((at for at in range(shortest) if any(each[at] != first[at] for each in ids)), max(shortest, 0))

@@ -71,6 +71,12 @@ class HFEngine:
         ]
 
 
+def special_ids(folder: Path) -> tuple[int, ...]:
+    """Ids that are no text."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return tuple(tokenizer.all_special_ids)
+
+
 def token_ids(folder: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[list[bool]]]:
     """Ids of texts without special tokens, and masks that exclude any special id a text may spell out."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
