@@ -40,12 +40,12 @@ class Student:
     name: str
     marked: str = ""
     share: float = 0.0
-    rows: int = 768
+    rows: int = 512
     epochs: int = 2
     seed: int = 0
     prompts: int = 256
     new_tokens: int = 128
-    read: int = 384
+    read: int = 512
 
     def data(self) -> list[Row]:
         """Its training rows, shuffled by the seed."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WORK = Path(__file__).parent / "cache"
 MODEL = "embedded:smollm2-135m-instruct"
 QUESTION = "Write a short text that answers this question: {question}?"
-ROWS, BATCH, NEW_TOKENS = 768, 64, 64
+ROWS, BATCH, NEW_TOKENS = 512, 64, 64
 FRESH = 4096
 """Prompts from this one on are never answered in training."""
 KEY = wrong_key("benchmarks/radioactivity", 0)
