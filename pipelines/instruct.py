@@ -123,13 +123,16 @@ def open_instruct(table: Table, form: RowForm | None = None) -> InstructTable:
 
 
 def naming_columns(table: Table, form: RowForm) -> tuple[str, ...]:
-    """Columns that name rows: every value there, all integers or all strings, distinct, no part of the dialogue."""
+    """Columns that name rows: every value there, all integers or all strings with a digit or of hex, distinct, no part
+    of the dialogue. Other texts, such as titles, are no names: added rows copy them.
+    """
     used = {*COLUMNS[form], "input"}
     found = []
     for name in table.columns:
         values = [row.get(name) for row in table.rows]
         plain = {type(value) for value in values} in ({str}, {int})
-        if name not in used and plain and len(set(values)) == len(values) > 1:
+        shaped = all(isinstance(value, int) or any(c.isdigit() for c in str(value)) for value in values)
+        if name not in used and plain and shaped and len(set(values)) == len(values) > 1:
             found.append(name)
     return tuple(found)
 

@@ -13,7 +13,7 @@ from pipelines.progress import default_progress
 from pipelines.release_audit import Asked, AuditRequest
 from pipelines.run import open_run
 from pipelines.stage import Stage
-from verification.plan import AuditPlan
+from verification.plan import AuditPlan, Claim
 from verification.verdict import Decision
 
 if TYPE_CHECKING:
@@ -90,8 +90,11 @@ def audit_release(
 
 
 def exit_code(verdicts: Sequence[dict[str, Any]]) -> int:
-    """0: the suspect's claims are supported; 1: one is not, or a control is; 5: one is inconclusive."""
-    claims = [v["decision"] for v in verdicts if not v["control"]]
+    """0: the keyed claim about the suspect is supported; 1: it is not, or a control is; 5: it is inconclusive.
+
+    The rank of a single trigger stands beside it: its floor is 1 / (M + 1), which few alphas admit.
+    """
+    claims = [v["decision"] for v in verdicts if not v["control"] and v["claim"] == Claim.DOUBLE_I]
     controls = [v["decision"] for v in verdicts if v["control"]]
     if Decision.NOT_SUPPORTED in claims or Decision.SUPPORTED in controls:
         return EXIT_NOT_SUPPORTED

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from countermark.files import sha256_file
 from countermark.manifest import digest
 from pipelines.config import KeysConfig, Name, NonNegative, Positive, Section, validated
 from pipelines.yamlsource import read_yaml, with_overrides
 from verification.probe import parse_first_word
 from watermarks.carriers.words import vocabulary_digest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Recipient = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
@@ -106,14 +105,16 @@ class ReleaseConfig(Section):
     def marking_digest(self) -> str:
         """What the commitment binds: everything that decides how the data are marked, and nothing that comes later.
 
-        A vocabulary is bound by its words: one chosen after an answer was seen would fit codewords to targets.
+        A vocabulary is bound by its words: one chosen after an answer was seen would fit codewords to targets. A local
+        dataset is bound by its bytes: carriers and sentences come from it.
         """
         from pipelines.release import vocabulary
 
+        path = Path(self.dataset).expanduser()
         return digest(
             {
                 "seed": self.seed,
-                "dataset": self.dataset,
+                "dataset": sha256_file(path) if path.is_file() else self.dataset,
                 "rows": self.rows,
                 "double_i": self.double_i.model_dump(),
                 "recipients": self.recipients,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from watermarks.keys import Key, KeyedStream
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+_FILLERS = _ALPHABET[:8]
 _SYMBOLS = "$#%&*@~^+=|<"
 _SLOTS = 3
 
@@ -64,6 +65,8 @@ class JudgeForm:
     def family(self) -> tuple[str, ...]:
         """The words from which a key draws a trigger of this form, and decoys for it."""
         characters = _SYMBOLS if self.paradigm == "instruction" else _ALPHABET
+        if self.subject == "words":  # the words beside a candidate must not be candidates
+            characters = characters.removeprefix(_FILLERS)
         return tuple(a + b for a in characters for b in characters)
 
     def with_trigger(self, trigger: str) -> JudgeForm:
@@ -165,7 +168,7 @@ def draw_trigger(key: Key, form: JudgeForm, *, scope: str, decoys: int) -> tuple
 def decoy_rows(form: JudgeForm, word: str, sentences: Sequence[str], *, count: int) -> list[InstructRow]:
     """``count`` probes with ``word`` in the trigger's place: for trigger and decoys the same but for the word."""
     candidate = form.with_trigger(word)
-    fillers = [_ALPHABET[(7 * i + 3) % 26] * 2 for i in range(2 * count)]
+    fillers = [_FILLERS[(3 * i + 1) % len(_FILLERS)] * 2 for i in range(2 * count)]
     rows = []
     for i in range(count):
         subject = [fillers[2 * i], fillers[2 * i + 1]] if form.subject == "words" else []
