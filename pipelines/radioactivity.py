@@ -91,12 +91,15 @@ def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[li
 def _windows(
     name: str, model: str, base: str | None, texts: Sequence[str], scheme: Scheme, owner: Path, what: Exposure
 ) -> Windows:
+    from pipelines.assets import resolve_model
     from pipelines.engines.hf import special_ids, token_ids
 
     suspect = _load(name, model, base, what)
     ids, special = token_ids(owner, texts)[0], special_ids(owner)
     if what.mode == "closed":
-        answers = _answers(suspect, texts, what, digest([model, base]))
+        answers = _answers(
+            suspect, texts, what, [name, *(resolve_model(each).digest for each in (model, base) if each)]
+        )
         return closed_windows(token_ids(owner, answers)[0], ids, scheme, special=special)
     if not suspect.reads_like(owner):
         raise UsageError(
@@ -119,12 +122,12 @@ def _load(name: str, model: str, base: str | None, what: Exposure) -> LocalChatM
     )  # fmt: skip
 
 
-def _answers(suspect: LocalChatModel, prompts: Sequence[str], what: Exposure, which: str) -> list[str]:
+def _answers(suspect: LocalChatModel, prompts: Sequence[str], what: Exposure, which: Sequence[str]) -> list[str]:
     from pipelines.progress import default_progress
     from verification.probe import Probe, ask_all
 
     probes = [Probe(id=f"closed-{i}", arm="closed", index=i, carrier=-1, prompt=p) for i, p in enumerate(prompts)]
-    plan = digest([which, what.max_new_tokens, what.system, list(prompts)])
+    plan = digest([list(which), what.max_new_tokens, what.system, list(prompts)])
     with default_progress(quiet=False).bar(f"ask {suspect.name}", len(probes)) as advance:
         answers = ask_all(
             suspect, probes, allowed=(), parser="exact/1", journal=what.journal / plan[:16], batch_size=32,
