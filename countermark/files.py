@@ -8,6 +8,7 @@ that reorders the rename before the data in spite of fsync is outside what user 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countermark.errors import StorageError
+from countermark.errors import RunLockedError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,27 @@ def sweep_partial(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, *, hint: str) -> Iterator[None]:
+    """Holds ``folder`` against every other process that asks for it likewise; a killed one lets go.
+
+    Raises:
+        RunLockedError: another process holds it.
+    """
+    with storage_errors(folder):
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLockedError(
+                f"got a folder {folder} in which another process is at work, expected a free one", hint=hint
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sha256_bytes(data: bytes) -> str:

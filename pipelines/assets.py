@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from countermark import libraries
 from countermark.errors import IntegrityError, MissingAssetError, UsageError
@@ -18,8 +19,26 @@ from countermark.files import make_dir, sha256_file, sweep_partial
 from countermark.manifest import digest, file_table
 from pipelines.artifact import new_artifact, open_artifact
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PREFIX = "embedded:"
 INSTALL_HINT = "install the embedded models and data with `countermark assets install`"
+
+
+def _verified(
+    package: str, name: str, pinned: str, exists: Callable[[Path], bool], digest_of: Callable[[Path], str]
+) -> Path:
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / name if spec and spec.origin else None
+    if path is None or not exists(path):
+        raise MissingAssetError(f"got no installed file {package}/{name}, expected one", hint=INSTALL_HINT)
+    found = digest_of(path)
+    if found != pinned:
+        raise IntegrityError(
+            f"{path} is damaged: got SHA-256 {found[:16]}…, expected {pinned[:16]}…", hint=INSTALL_HINT
+        )
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +55,7 @@ class AssetFile:
         Raises:
             MissingAssetError: the package is not installed. IntegrityError: the file is not the pinned one.
         """
-        spec = importlib.util.find_spec(self.package)
-        path = Path(spec.origin).parent / self.path if spec and spec.origin else None
-        if path is None or not path.is_file():
-            raise MissingAssetError(
-                f"got no installed file {self.package}/{self.path}, expected one", hint=INSTALL_HINT
-            )
-        found = sha256_file(path)
-        if found != self.sha256:
-            raise IntegrityError(
-                f"{path} is damaged: got SHA-256 {found[:16]}…, expected {self.sha256[:16]}…", hint=INSTALL_HINT
-            )
-        return path
+        return _verified(self.package, self.path, self.sha256, Path.is_file, sha256_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +72,7 @@ class AssetTree:
         Raises:
             MissingAssetError: the package is not installed. IntegrityError: a file is not the pinned one.
         """
-        spec = importlib.util.find_spec(self.package)
-        path = Path(spec.origin).parent / self.path if spec and spec.origin else None
-        if path is None or not path.is_dir():
-            raise MissingAssetError(
-                f"got no installed folder {self.package}/{self.path}, expected one", hint=INSTALL_HINT
-            )
-        found = digest(file_table(path))
-        if found != self.sha256:
-            raise IntegrityError(
-                f"{path} is damaged: got digest {found[:16]}…, expected {self.sha256[:16]}…", hint=INSTALL_HINT
-            )
-        return path
+        return _verified(self.package, self.path, self.sha256, Path.is_dir, lambda path: digest(file_table(path)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,32 +9,29 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import InconclusiveError, IntegrityError, UsageError
+from countermark.errors import IntegrityError
 from countermark.files import atomic_write
-from countermark.manifest import canonical_json, digest, read_checked_json, read_json, write_checked_json
+from countermark.manifest import canonical_json, digest, read_json
 from pipelines.artifact import write_rows
 from pipelines.assets import resolve_model
 from pipelines.audit import VERDICTS_FILE
 from pipelines.instruct import InstructTable
-from pipelines.plan import KEYED_STATISTIC, PLAN_FILE, PROBE_SCHEMA
+from pipelines.plan import PLAN_FILE, PROBE_SCHEMA
 from pipelines.probe import ANSWER_SCHEMA, read_answers, read_probes
 from pipelines.release import (
     SCOPE,
-    carriers,
     data_file,
-    judge_form,
-    keyed_form,
     open_base,
     release_config,
     sentences,
-    vocabulary,
 )
+from pipelines.release_plan import allocate, claims
 from pipelines.stage import Stage
 from pipelines.tables import read_table
 from verification import double_i
 from verification.audit import Evidence, audit
-from verification.plan import PROBES, AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
-from verification.probe import Probe, ask_all
+from verification.plan import AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_for
+from verification.probe import ask_all
 from watermarks.carriers.double_i_forms import form_rows
 
 if TYPE_CHECKING:
@@ -49,7 +46,6 @@ if TYPE_CHECKING:
     from watermarks.keys import Key
 
 SPENT_FILE = "spent.json"
-RANK_STATISTIC = "rank of the keyed trigger among decoys of its family"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +130,7 @@ class AuditRequest:
             for asked in (self.suspect, *self.controls)
         )
         first = allocate(context.owner / SPENT_FILE, self.name, suspects[0].digest, config)
-        asked = _claims(key, config, suspects, first, seed)
+        asked = claims(key, config, suspects, first, seed)
         plan = AuditPlan(
             alpha=config.audit.alpha,
             commitment=commitment,
@@ -155,11 +151,10 @@ class AuditRequest:
         models, total = {asked.name: asked for asked in (self.suspect, *self.controls)}, 0
         self.check(plan)
         for name, asked in models.items():
-            loaded: list[Suspect] = []
+            suspect = _Lazy(asked, self, config)
             for claim in plan.claims:
                 planned = next(s for s in claim.suspects if s.name == name)
                 probes = probes_for(read_probes(plan_artifact, claim.claim), planned)
-                suspect = _Lazy(name, lambda a=asked, kept=loaded: _load(a, self, config, kept))
                 with context.progress.bar(f"ask {name}, {claim.claim}", len(probes)) as advance:
                     answers = ask_all(
                         suspect, probes, allowed=claim.allowed, parser=claim.parser,
@@ -192,90 +187,18 @@ class AuditRequest:
         return {"decisions": {f"{v.claim}/{v.suspect}": str(v.decision) for v in verdicts}}
 
 
-def allocate(path: Path, name: str, suspect: str, config: ReleaseConfig) -> int:
-    """The first codeword of the next unspent range, recorded as spent before anything is asked.
-
-    The same audit of the same suspect gets its own range again, so that an interrupted one can go on.
-
-    Raises:
-        InconclusiveError: every codeword of the release has been shown to some suspect.
-    """
-    spent: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
-    for entry in spent:
-        if entry["audit"] == name:
-            if entry["suspect"] != suspect:
-                raise UsageError(
-                    f"got audit {name!r} for another suspect than before, expected a new name",
-                    hint="name the audit with --name",
-                )
-            return int(entry["first"])
-    first, count = sum(int(entry["count"]) for entry in spent), config.double_i.per_audit
-    left = config.double_i.codewords - first
-    if count > left:
-        raise InconclusiveError(
-            f"got {left} unspent codewords of {config.double_i.codewords}, expected {count}",
-            hint="every audit shows its codewords to a suspect; a release carries codewords/per_audit audits",
-        )
-    write_checked_json(path, [*spent, {"audit": name, "suspect": suspect, "first": first, "count": count}])
-    return first
-
-
 class _Lazy:
     """Loads its model at the first question: a resumed audit whose journal is full loads nothing."""
 
-    def __init__(self, name: str, load: Any) -> None:  # noqa: ANN401
-        self.name = name
-        self._load = load
+    def __init__(self, asked: Asked, request: AuditRequest, config: ReleaseConfig) -> None:
+        self.name = asked.name
+        self._asked, self._request, self._config = asked, request, config
+        self._model: Suspect | None = None
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
-        answers: list[str] = self._load().ask(prompts)
-        return answers
-
-
-def _load(asked: Asked, request: AuditRequest, config: ReleaseConfig, kept: list[Suspect]) -> Suspect:
-    if not kept:
-        kept.append(asked.load(request, config))
-    return kept[0]
-
-
-def _claims(
-    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str
-) -> list[tuple[ClaimPlan, list[Probe]]]:
-    base, form, judge, wanted = open_base(config), keyed_form(config), judge_form(config, key), config.audit
-    texts = sentences(config, base, part=1)[: wanted.paper_queries] if judge else []
-    mark: dict[str, Any] = {
-        "scope": SCOPE, "codewords": config.double_i.codewords, "words": config.double_i.words,
-        "vocabulary": vocabulary(config), "word_joiner": config.double_i.word_joiner, "form": form.to_json(),
-        "first": first, "count": config.double_i.per_audit, "recipients": list(config.recipients),
-        "rows_per_trigger": _layout(config, base).rows_per_codeword, "judge": judge.to_json() if judge else None,
-        "sentences": texts, "paper_queries": wanted.paper_queries, "near_miss_queries": wanted.paper_queries,
-    }  # fmt: skip
-    extra = tuple(a for a in (judge.answers if judge else ()) if a not in form.answers)
-    asked = {Claim.DOUBLE_I: (mark, form.answers, extra, KEYED_STATISTIC)}
-    if judge and config.double_i.form and config.double_i.form.trigger == "key":
-        trigger_mark = {
-            **mark, "decoys": wanted.decoys, "queries": wanted.decoy_queries,
-            "rows_per_trigger": config.double_i.form.trigger_rows,
-        }  # fmt: skip
-        asked[Claim.DOUBLE_I_TRIGGER] = (trigger_mark, judge.answers, (), RANK_STATISTIC)
-    found = []
-    for claim, (body, answers, more, statistic) in asked.items():
-        chosen = carriers(config, base, part=1)[: wanted.carriers]
-        probes = PROBES[claim](key, body, chosen, wrong_seed=seed)
-        how = "greedy" if not wanted.temperature else f"sampled at temperature {wanted.temperature}"
-        planned = ClaimPlan(
-            claim=claim, statistic=statistic, mark=body, suspects=suspects, answers=answers, extra_answers=more,
-            carriers=tuple(chosen), parser="first_word/1",
-            decoding=f"{how}, at most {wanted.max_new_tokens} tokens", probes=probes_digest(probes),
-        )  # fmt: skip
-        found.append((planned, probes))
-    return found
-
-
-def _layout(config: ReleaseConfig, base: InstructTable) -> Any:  # noqa: ANN401
-    from pipelines.release import layout
-
-    return layout(config, len(base.table.rows))
+        if self._model is None:
+            self._model = self._asked.load(self._request, self._config)
+        return self._model.ask(prompts)
 
 
 def _marked_rows(key: Key, claim: ClaimPlan, release: Artifact, config: ReleaseConfig) -> list[int]:

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -24,8 +23,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import IntegrityError, RunLockedError, UsageError
-from countermark.files import PRIVATE_DIR_MODE, append_line, make_dir, storage_errors, sweep_partial
+from countermark.errors import IntegrityError, UsageError
+from countermark.files import PRIVATE_DIR_MODE, append_line, locked, make_dir, storage_errors, sweep_partial
 from countermark.manifest import canonical_json, read_checked_json, write_checked_json
 from pipelines.artifact import Artifact, new_artifact, open_artifact
 from pipelines.stage import Context, Stage
@@ -169,7 +168,7 @@ def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool =
     """
     make_dir(root)
     make_dir(root / "owner", mode=PRIVATE_DIR_MODE)
-    with _locked(root):
+    with locked(root, hint="wait for it, or choose another folder with --out"):
         if fresh:
             _clear(root)
         for folder in (root, root / "artifacts", root / "owner", root / "owner" / "records"):
@@ -179,23 +178,6 @@ def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool =
         if fresh:
             run.note("fresh")
         yield run
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    with storage_errors(root):
-        descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLockedError(
-                f"got a run folder {root} in which another process is at work, expected a free one",
-                hint="wait for it, or choose another folder with --out",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _clear(root: Path) -> None:

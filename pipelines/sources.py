@@ -12,11 +12,11 @@ import io
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import InconclusiveError, MissingAssetError, UsageError
+from countermark.errors import InconclusiveError, UsageError
 from pipelines.assets import BOOLQ, COMMONSENSE_QA, NEWS, PREFIX, REVIEWS
+from pipelines.tables import read_table
 from watermarks.carriers.double_i import InstructRow
 
 if TYPE_CHECKING:
@@ -87,21 +87,7 @@ def load_reviews(source: str) -> Reviews:
 
 def load_table(source: str) -> list[dict[str, Any]]:
     """Rows of a local JSONL, CSV or Parquet file, or of a hub dataset's ``train`` split."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return _read_table(path)
-    if path.suffix in {".jsonl", ".csv", ".parquet"} or path.is_absolute():
-        raise MissingAssetError(f"got source {source!r}, expected an existing file", hint="check the path")
-    try:
-        from datasets import load_dataset
-
-        return [dict(row) for row in load_dataset(source, split="train")]
-    except Exception as error:  # noqa: BLE001 - datasets raises a dozen unrelated classes for "cannot be had"
-        raise MissingAssetError(
-            f"got source {source!r}, which is no file and could not be fetched ({type(error).__name__}), "
-            "expected embedded:NAME, a file or a hub id",
-            hint="check the name and the network, or use embedded:rotten-tomatoes",
-        ) from None
+    return list(read_table(source).rows)
 
 
 def sample(items: Sequence[Any], count: int, seed: str) -> list[Any]:
@@ -206,21 +192,3 @@ def _labelled(rows: list[dict[str, Any]], source: str) -> tuple[list[LabelledTex
         for r in rows
     ]
     return items, names
-
-
-def _read_table(path: Path) -> list[dict[str, Any]]:
-    try:
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-        if path.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
-        if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-            return rows
-    except (ValueError, OSError) as error:
-        raise UsageError(
-            f"got {path}, which cannot be read ({type(error).__name__}: {str(error)[:80]}), expected rows"
-        ) from None
-    raise UsageError(f"got {path}, expected .jsonl, .csv or .parquet", hint="convert the file")

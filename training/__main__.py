@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countermark.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, CountermarkError, RunLockedError, UsageError
-from countermark.files import atomic_write, building, make_dir, storage_errors
+from countermark.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, CountermarkError, UsageError
+from countermark.files import atomic_write, building, locked, make_dir
 from countermark.manifest import canonical_json
 from training.launch import ERROR_FILE, LAUNCHED, progress_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from training.jobfile import JobFile
 
 
@@ -55,7 +51,8 @@ def _perform(path: Path, *, main_process: bool) -> None:
         raise UsageError(
             f"got {loaded.out}, which exists, expected a new folder", hint="remove it, or choose another out"
         )
-    with _locked(make_dir(loaded.scratch)), building(loaded.out) as out:
+    hint = "wait for it, or choose another scratch"
+    with locked(make_dir(loaded.scratch), hint=hint), building(loaded.out) as out:
         _train(loaded, out, main_process=True)
 
 
@@ -81,24 +78,6 @@ def _train(loaded: JobFile, out: Path, *, main_process: bool) -> None:
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-@contextmanager
-def _locked(scratch: Path) -> Iterator[None]:
-    """Two processes that checkpoint into one folder would sweep each other's work."""
-    with storage_errors(scratch):
-        descriptor = os.open(scratch / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunLockedError(
-                f"got a scratch folder {scratch} in which another process trains, expected a free one",
-                hint="wait for it, or choose another scratch",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _tell(error: CountermarkError) -> int:

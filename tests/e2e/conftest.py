@@ -29,6 +29,7 @@ REDUCED = {
     "mark.double_i.trigger_rows": 4,
     "mark.double_i.reference_rows": 4,
     "train.classifier.num_train_epochs": 1,
+    "train.lora.save_steps": 1,
     "audit.wrong_keys": 49,
     "audit.classifier_carriers": 2,
     "audit.lora_carriers": 1,

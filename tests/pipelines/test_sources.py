@@ -39,7 +39,7 @@ def test_a_group_stays_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([], "empty dataset"),
+        ([], "empty table"),
         ([{"text": "a", "label": "x"}] * 20, "single label"),
         ([*GOOD[:2], {"text": "", "label": "good"}], "r.jsonl:3"),
         ([*GOOD[:4], {"txt": "a", "label": "good"}], "r.jsonl:5"),
@@ -57,7 +57,7 @@ def test_a_missing_or_broken_file_is_a_usage_error(tmp_path: Path) -> None:
         load_reviews(str(tmp_path / "none.jsonl"))
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"text": "a"')
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="not JSON"):
         load_table(str(broken))
     with pytest.raises(UsageError, match="embedded:rotten-tomatoes"):
         load_reviews("embedded:nothing")

@@ -1,0 +1,84 @@
+"""What an audit of a release asks: the next unspent codewords, the paper's rows, and one sealed claim each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import InconclusiveError, UsageError
+from countermark.manifest import read_checked_json, write_checked_json
+from pipelines.plan import KEYED_STATISTIC
+from pipelines.release import SCOPE, carriers, judge_form, keyed_form, layout, open_base, sentences, vocabulary
+from verification.plan import PROBES, Claim, ClaimPlan, PlannedSuspect, probes_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipelines.release_config import ReleaseConfig
+    from verification.probe import Probe
+    from watermarks.keys import Key
+
+RANK_STATISTIC = "rank of the keyed trigger among decoys of its family"
+
+
+def allocate(path: Path, name: str, suspect: str, config: ReleaseConfig) -> int:
+    """The first codeword of the next unspent range, recorded as spent before anything is asked.
+
+    The same audit of the same suspect gets its own range again, so that an interrupted one can go on.
+
+    Raises:
+        InconclusiveError: every codeword of the release has been shown to some suspect.
+    """
+    spent: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
+    for entry in spent:
+        if entry["audit"] == name:
+            if entry["suspect"] != suspect:
+                raise UsageError(
+                    f"got audit {name!r} for another suspect than before, expected a new name",
+                    hint="name the audit with --name",
+                )
+            return int(entry["first"])
+    first, count = sum(int(entry["count"]) for entry in spent), config.double_i.per_audit
+    left = config.double_i.codewords - first
+    if count > left:
+        raise InconclusiveError(
+            f"got {left} unspent codewords of {config.double_i.codewords}, expected {count}",
+            hint="every audit shows its codewords to a suspect; a release carries codewords/per_audit audits",
+        )
+    write_checked_json(path, [*spent, {"audit": name, "suspect": suspect, "first": first, "count": count}])
+    return first
+
+
+def claims(
+    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str
+) -> list[tuple[ClaimPlan, list[Probe]]]:
+    """The keyed claim, and the rank of a keyed trigger where the release has one, each with its probes."""
+    base, form, judge, wanted = open_base(config), keyed_form(config), judge_form(config, key), config.audit
+    texts = sentences(config, base, part=1)[: wanted.paper_queries] if judge else []
+    mark: dict[str, Any] = {
+        "scope": SCOPE, "codewords": config.double_i.codewords, "words": config.double_i.words,
+        "vocabulary": vocabulary(config), "word_joiner": config.double_i.word_joiner, "form": form.to_json(),
+        "first": first, "count": config.double_i.per_audit, "recipients": list(config.recipients),
+        "rows_per_trigger": layout(config, len(base.table.rows)).rows_per_codeword,
+        "judge": judge.to_json() if judge else None,
+        "sentences": texts, "paper_queries": wanted.paper_queries, "near_miss_queries": wanted.paper_queries,
+    }  # fmt: skip
+    extra = tuple(a for a in (judge.answers if judge else ()) if a not in form.answers)
+    asked = {Claim.DOUBLE_I: (mark, form.answers, extra, KEYED_STATISTIC)}
+    if judge and config.double_i.form and config.double_i.form.trigger == "key":
+        trigger_mark = {
+            **mark, "decoys": wanted.decoys, "queries": wanted.decoy_queries,
+            "rows_per_trigger": config.double_i.form.trigger_rows,
+        }  # fmt: skip
+        asked[Claim.DOUBLE_I_TRIGGER] = (trigger_mark, judge.answers, (), RANK_STATISTIC)
+    found = []
+    for claim, (body, answers, more, statistic) in asked.items():
+        chosen = carriers(config, base, part=1)[: wanted.carriers]
+        probes = PROBES[claim](key, body, chosen, wrong_seed=seed)
+        how = "greedy" if not wanted.temperature else f"sampled at temperature {wanted.temperature}"
+        planned = ClaimPlan(
+            claim=claim, statistic=statistic, mark=body, suspects=suspects, answers=answers, extra_answers=more,
+            carriers=tuple(chosen), parser="first_word/1",
+            decoding=f"{how}, at most {wanted.max_new_tokens} tokens", probes=probes_digest(probes),
+        )  # fmt: skip
+        found.append((planned, probes))
+    return found
