@@ -12,7 +12,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from benchmarks.double_i import hard, tables
+from benchmarks.double_i import hard, plots, tables
 from benchmarks.double_i.models import folder
 from benchmarks.rows import RESULTS, show, write
 
@@ -58,7 +58,9 @@ def main() -> None:
     for name in chosen:
         kept[name] = PARTS[name][0]()
         show(kept[name])
-        write("double_i", [{**each, "part": part} for part in PARTS for each in kept.get(part, [])])
+        table = [{**each, "part": part} for part in PARTS for each in kept.get(part, [])]
+        write("double_i", table)
+        plots.draw(table)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.radioactivity import score, texts
+from benchmarks.radioactivity import plots, score, texts
 from benchmarks.radioactivity.students import CLEAN, MARKED, answers, predictions
 from benchmarks.rows import show, write
 
@@ -39,8 +39,10 @@ def main() -> None:
         prepare(shard, shards)
         return
     prepare(0, 1)
-    table = [*score.marked_rows(), *score.clean_rows()]
+    null = score.null()
+    table = [*score.marked_rows(), *score.clean_rows(null)]
     write("radioactivity", table)
+    plots.draw(table, [10**p for own, others in null.values() for p in (*own, *others)])
     show(table)
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 COMMAND = "python -m benchmarks.radioactivity"
 WRONG_KEYS = 100_000
-NULL_KEYS = 1000
-"""Wrong keys that each clean student is tried under, besides the owner's."""
 BARS = {("unigram-100", "closed", "counts"): ("<=", -4.0), ("kgw-100", "reading marked", "green"): ("<=", -5.0)}
 STATISTICS = {"unigram": ("unique", "counts"), "kgw": ("green",), "gumbel": ("credit",)}
 
@@ -80,16 +78,21 @@ def _figures(student: Student, mode: str, found: Evidence) -> list[Row]:
     ]  # fmt: skip
 
 
-def clean_rows() -> list[Row]:
-    """Clean students under the owner's key, and under wrong ones: how often p is at or below a level."""
-    rows: list[Row] = []
+def null() -> dict[str, tuple[list[float], list[float]]]:
+    """log10 p of the clean students by test: under the owner's key, and under 50 others each."""
+    found = {}
     for name, statistics in STATISTICS.items():
         for mode in modes(name):
             for statistic in statistics:
                 own = [_log10_p(student, name, mode, statistic, 0) for student in CLEAN]
                 others = [_log10_p(student, name, mode, statistic, i) for student in CLEAN for i in range(1, 51)]
-                rows += _null(f"clean students, {name} {mode} {statistic}", own, others)
-    return rows
+                found[f"{name} {mode} {statistic}"] = own, others
+    return found
+
+
+def clean_rows(found: dict[str, tuple[list[float], list[float]]]) -> list[Row]:
+    """How often p is at or below a level."""
+    return [each for name, (own, others) in found.items() for each in _null(f"clean students, {name}", own, others)]
 
 
 def _log10_p(student: Student, name: str, mode: str, statistic: str, key: int) -> float:
