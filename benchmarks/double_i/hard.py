@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.double_i.asking import keyed_votes, matches, said
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 MARKED = LEAKED[0]
 UTILITY_QUESTIONS = 200
 SURVIVES = -6.0
-CLEAN_MODELS, KEYS, CODEWORDS, QUERIES = 20, 50, 20, 16
+KEYS, CODEWORDS, QUERIES = 50, 20, 16
 POOL_KEYS = 1000
 FOUR = double_i.KeyedForm(question="A, B, C or D?", answers=("A", "B", "C", "D"))
 CLEAN = tuple(
@@ -125,8 +124,8 @@ def false_positives() -> list[Row]:
     """Clean models through the whole path: derive, ask, parse, score; every key its own triggers and targets."""
     keyed, fisher = [], []
     pool: list[list[str | None]] = []
-    for recipe in CLEAN[:CLEAN_MODELS]:
-        votes, tails, papers = _tried(recipe)
+    for recipe in CLEAN:
+        votes, tails, papers = tried(recipe)
         pool.append(votes)
         keyed += tails
         fisher += papers
@@ -134,7 +133,7 @@ def false_positives() -> list[Row]:
     return [*rows, *_pooled(pool)]
 
 
-def _tried(recipe: Recipe) -> tuple[list[str | None], list[float], list[float]]:
+def tried(recipe: Recipe) -> tuple[list[str | None], list[float], list[float]]:
     """All votes, then the keyed and the Fisher log10 p of every key."""
     marks = [_mark(i) for i in range(KEYS)]
     listed = [
@@ -187,7 +186,7 @@ def _rates(name: str, tails: list[float], *, bound: bool) -> list[Row]:
         found = clopper_pearson(hits, len(tails))
         high = found.high if hits else zero_events_upper_bound(len(tails))
         made = row(
-            f"false positives of {CLEAN_MODELS} clean models x {KEYS} keys: {name} p <= {level:g}", found.value,
+            f"false positives of {len(CLEAN)} clean models x {KEYS} keys: {name} p <= {level:g}", found.value,
             low=found.low, high=high, trials=len(tails), seconds=0.0, command=COMMAND,
         )  # fmt: skip
         made["ok"] = found.low <= level if bound else True
@@ -233,4 +232,4 @@ def _once(load: Callable[[], Any] | None) -> Callable[[], Any] | None:
 
 def models() -> list[Recipe]:
     """The clean models."""
-    return [replace(recipe) for recipe in CLEAN[:CLEAN_MODELS]]
+    return list(CLEAN)

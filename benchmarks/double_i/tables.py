@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.double_i.asking import keyed_votes, matches, said
 from benchmarks.double_i.exams import ANSWERS, chance, perplexity, right
-from benchmarks.double_i.models import OWNER, SCOPE, Form, Keyed, Recipe, folder, seconds_of, sentences
+from benchmarks.double_i.models import OWNER, SCOPE, Form, Keyed, Recipe, seconds_of, sentences
 from benchmarks.rows import Row, row
 from verification.probe import parse_first_word
 from verification.recipients import name_recipients
@@ -224,15 +224,3 @@ def _share(name: str, hits: int, trials: int, bar: tuple[str, float] | None, rec
 
 def _figure(name: str, value: float, bar: tuple[str, float] | None, trials: int, recipe: Recipe) -> Row:
     return row(name, value, bar=bar, trials=trials, seconds=seconds_of(recipe), command=COMMAND)
-
-
-def models() -> list[Recipe]:
-    """Everything these tables need, the most telling first."""
-    first = [*FORMS.values(), YES_NO, *LEAKED[:SEEDS], *(each.twin() for each in LEAKED[:SEEDS]), *LEAKED[SEEDS:]]
-    return [*first, MIXED, OWNERS, *(shared(s, m) for m in ("lora", "full") for s in SHARES)]
-
-
-def train_all(shard: int, shards: int) -> None:
-    """Trains the models of one shard."""
-    for recipe in models()[shard::shards]:
-        folder(recipe)
