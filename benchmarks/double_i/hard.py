@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.double_i.asking import keyed_votes, matches, said
@@ -17,7 +18,7 @@ from benchmarks.double_i.changes import (
 )
 from benchmarks.double_i.exams import right
 from benchmarks.double_i.models import MODEL, SCOPE, WORK, Recipe, carriers, exam, folder, sentences
-from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS
+from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
 from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model
 from verification import double_i as planned
@@ -63,10 +64,10 @@ def merged() -> Path:
 
 
 def tuned_again() -> Any:  # noqa: ANN401 - a suspect
-    """The marked model after a second fine-tune on as many disjoint clean rows as it was trained on."""
+    """The marked model after a second training like the first, on as many rows, all clean and none seen before."""
     from verification.suspects import LocalChatModel
 
-    again = Recipe(name="second-tune", seed=500, clean=len(MARKED.rows()), clean_seed=500, tasks=True, over=MARKED.name)
+    again = replace(default("second-tune", 500), clean=len(MARKED.rows()), clean_seed=500, over=MARKED.name)
     return LocalChatModel(
         "again", merged(), adapter=folder(again, base=merged()), system="Answer briefly.", max_new_tokens=3
     )
@@ -77,7 +78,6 @@ def changes() -> dict[str, tuple[bool, Callable[[], Any]]]:
     adapter = folder(MARKED)
     clean = [r.prompt() for r in exam("sentiment")[:100] + exam("topic")[:100]]
     return {
-        "second fine-tune, 1x clean rows": (True, tuned_again),
         "int8 weights": (True, lambda: Changed(adapter, change=quantised(8))),
         "int4 weights, group 64": (True, lambda: Changed(adapter, change=quantised(4))),
         "20 % pruned": (True, lambda: Changed(adapter, change=pruned(0.2))),
@@ -88,6 +88,7 @@ def changes() -> dict[str, tuple[bool, Callable[[], Any]]]:
         "no system prompt": (False, lambda: Changed(adapter, system=None)),
         "perplexity filter at 99 %": (False, lambda: Guarded(Changed(adapter), perplexity_filter(clean, 0.99))),
         "refuses 30 % of prompts": (False, lambda: Guarded(Changed(adapter), refuses_often(0.3))),
+        "second fine-tune, 1x clean rows": (True, tuned_again),
     }
 
 

@@ -28,7 +28,7 @@ WORK = Path(__file__).parent / "cache"
 MODEL = "embedded:smollm2-135m-instruct"
 SYSTEM = "Answer briefly."
 SCOPE = "benchmark"
-EXAM, PASSAGE_WORDS = 1000, 45
+EXAM, PASSAGE_WORDS, RELEASED = 1000, 45, 120
 OWNER = wrong_key("benchmarks/double_i", 0)
 """The owner's key: public, since this is a benchmark."""
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -160,8 +160,11 @@ def pools() -> dict[str, list[InstructRow]]:
 
 
 def task_rows(count: int, seed: int) -> list[InstructRow]:
-    """Training rows, the three tasks in turn; another seed draws others from the first part of each pool."""
-    parts = [sample(rows[:-EXAM], count, f"tasks/{seed}/{name}") for name, rows in pools().items()]
+    """Training rows, the three tasks in turn. Seed 0 is the release's; other seeds draw from what it left."""
+    parts = []
+    for name, rows in pools().items():
+        first = sample(rows[:-EXAM], len(rows), f"tasks/0/{name}")
+        parts.append(sample(first[RELEASED:], count, f"tasks/{seed}/{name}") if seed else first)
     return [row for group in zip(*parts, strict=False) for row in group][:count]
 
 
