@@ -3,7 +3,8 @@
 A student of marked text prefers, faintly, the tokens that the mark preferred. Two ways to see it:
 
 *Closed model.* The suspect answers prompts; its own tokens are scored. A window that its prompt could have given it is
-excluded: an innocent model that copies a marked prompt would look radioactive.
+excluded (its context stands there; for a self-salted list, a pair of a context token and the token; for a fixed list,
+the token): an innocent model that copies a marked prompt would look radioactive.
 
 *Open model, reading mode.* The suspect reads texts; its most likely next token is scored at every position. A window
 whose context the text has shown before is excluded, since the text may have told what follows.
@@ -86,7 +87,7 @@ def closed_windows(
 ) -> Windows:
     """Windows of a suspect's answers (token ids of the answers' text, without their prompts).
 
-    Excluded: windows whose context its own prompt contains; for a fixed list, tokens that its own prompt contains.
+    Excluded: what its own prompt shows, see the module's text.
 
     Args:
         answers: token ids of each answer, by the *owner's* tokenizer.
@@ -99,10 +100,10 @@ def closed_windows(
         raise UsageError(f"got {len(prompts)} prompts for {len(answers)} answers, expected one each")
     width, builder = scheme.inputs.width, _Builder(set(special), contexts)
     for answer, prompt in zip(answers, prompts, strict=True):
-        seen = _grams(prompt, max(width, 1))
+        shown = {each for at in range(len(prompt)) for each in _shown(prompt, at, scheme)}
         for at in range(width, len(answer)):
             window = tuple(answer[at - width : at + 1])
-            builder.add(window, excluded=(window[:-1] if width else window) in seen)
+            builder.add(window, excluded=_gives(shown, window, scheme))
     return builder.build()
 
 
@@ -142,12 +143,14 @@ def reading_windows(
     for text, predicted, start in zip(texts, predictions, starts, strict=True):
         if len(predicted) != len(text):
             raise UsageError(f"got {len(predicted)} predictions for {len(text)} tokens, expected one each")
-        seen: set[Context] = set()
-        for at in range(max(width - 1, 0), len(text)):
-            context = tuple(text[at + 1 - width : at + 1])
-            if at + 1 >= start:
-                builder.add((*context, predicted[at]), excluded=bool(width) and context in seen)
-            seen.add(context)
+        shown: set[Context] = set()
+        for at in range(len(text)):
+            window = (*text[max(at + 1 - width, 0) : at + 1 if width else 0], predicted[at])
+            # a pair is shown with its second token, before the prediction; a context when its follower is, after it
+            shown |= _shown(text, at, scheme) if _salted(scheme) else set()
+            if len(window) == width + 1 and at + 1 >= start:
+                builder.add(window, excluded=bool(width) and _gives(shown, window, scheme))
+            shown |= set() if _salted(scheme) else _shown(text, at, scheme)
     return builder.build()
 
 
@@ -221,5 +224,24 @@ class _Builder:
         return Windows(corpus=corpus, positions=positions, excluded=self._excluded, filtered=self._filtered)
 
 
-def _grams(tokens: Sequence[int], width: int) -> set[Context]:
-    return {tuple(tokens[at : at + width]) for at in range(len(tokens) - width + 1)}
+def _salted(scheme: Scheme) -> bool:
+    """Whether the key chooses which context token a candidate is paired with."""
+    return scheme.inputs.once == "input"
+
+
+def _shown(text: Sequence[int], at: int, scheme: Scheme) -> set[Context]:
+    """What a reader of ``text`` up to position ``at`` has newly been shown: the context that ends there, or for a
+    self-salted list every pair (an earlier token of the window, this one), or for a fixed list the token.
+    """
+    width = scheme.inputs.width
+    if _salted(scheme):
+        return {(earlier, text[at]) for earlier in text[max(at - width, 0) : at]}
+    size = max(width, 1)
+    return {tuple(text[at + 1 - size : at + 1])} if at + 1 >= size else set()
+
+
+def _gives(shown: set[Context], window: Context, scheme: Scheme) -> bool:
+    """Whether what was shown may have told the colour of this window's PRF input."""
+    if _salted(scheme):
+        return any((earlier, window[-1]) in shown for earlier in window[:-1])
+    return (window[:-1] or window) in shown

@@ -13,6 +13,7 @@ from scipy import stats
 
 from countermark.errors import InconclusiveError, UsageError
 from tests.support import subkey_of
+from tests.verification.marked import marked
 from verification.radioactivity import closed_windows, contexts_of, reading_windows, weigh
 from watermarks.schemes import Gumbel, Kgw, Unigram
 
@@ -269,3 +270,21 @@ def test_the_rank_among_wrong_keys_by_hand():
     evidence = weigh(found, H1, OWNER, wrong=wrong)
     assert evidence.rank_p == (1 + sum(other >= evidence.total for other in others)) / 20
     assert weigh(found, H1, OWNER).rank_p is None
+
+
+@pytest.mark.parametrize("mode", ["closed", "reading"])
+def test_an_innocent_copier_of_self_salted_text_is_not_radioactive(mode):
+    """Its PRF input is a pair of tokens: a copy with other tokens in it keeps pairs and changes contexts."""
+    scheme, rng = Kgw(self_salt=True, context_width=4), np.random.default_rng(5)
+    texts = marked(scheme, OWNER, texts=40, length=80, vocabulary=2000, choices=4)
+    copies = [[int(rng.integers(2000)) if rng.random() < 0.15 else token for token in text] for text in texts]
+    if mode == "closed":
+        windows = closed_windows(copies, texts, scheme)
+    else:  # it reads the text and a bad copy of it, and expects the text again
+        both = [text + copy for text, copy in zip(texts, copies, strict=True)]
+        expected = [[(text + text)[(at + 1) % 160] for at in range(160)] for text in texts]
+        windows = reading_windows(both, expected, [80] * 40, scheme, key_free=False)
+    assert windows.excluded > 0.5 * windows.positions
+    found = weigh(windows, scheme, OWNER)
+    assert found.scored > 40
+    assert found.log10_p > -3
