@@ -142,7 +142,7 @@ def resolve_model(name: str) -> ModelFolder:
         return _smollm2(name) if asset == _MODELS[0] else _minilm(name)
     local = Path(name).expanduser()
     if local.is_dir():
-        return ModelFolder(name=local.name, path=local, digest=digest(file_table(local)))
+        return ModelFolder(name=local.name, path=local, digest=_folder_digest(local))
     return _from_hub(name)
 
 
@@ -233,5 +233,10 @@ def _from_hub(name: str) -> ModelFolder:
             "expected embedded:NAME, a folder or a hub id",
             hint="check the name and the network, or use embedded:smollm2-135m-instruct or embedded:minilm-l6",
         ) from None
+    return ModelFolder(name=name, path=folder, digest=_folder_digest(folder))
+
+
+def _folder_digest(folder: Path) -> str:
+    """Of every file's bytes; a hub's cache holds links, which are followed."""
     files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    return ModelFolder(name=name, path=folder, digest=digest(files))
+    return digest(files)

@@ -5,7 +5,6 @@ Only typer is imported here: every command imports what it needs when it runs, s
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from countermark.version import __version__
 from pipelines import cli_readers
 from pipelines.cli_common import (
     ConfigArgument,
+    DataOption,
     DryRunOption,
     InputOption,
     JsonOption,
@@ -27,6 +27,7 @@ from pipelines.cli_common import (
     QuietOption,
     RunOption,
     SetOption,
+    data_override,
     finish,
     is_release_config,
     load_release_config,
@@ -123,9 +124,7 @@ plan_app.command("audit")(
 def mark(
     config: ConfigArgument,
     run: RunOption = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Releases only: the dataset, instead of the config's.")
-    ] = None,
+    data: DataOption = None,
     set_: SetOption = None,
     inputs: InputOption = None,
     keys: KeysOption = None,
@@ -141,8 +140,7 @@ def mark(
     if is_release_config(config):
         from pipelines.release_commands import mark_release
 
-        extra = [f"dataset={json.dumps(data)}"] if data else []
-        release = load_release_config(config, [*(set_ or []), *extra], keys, key_id)
+        release = load_release_config(config, [*(set_ or []), *data_override(data)], keys, key_id)
         lines, body, code = mark_release(release, run or Path("runs") / release.name, dry_run=dry_run, quiet=quiet)
         finish(lines, body, as_json=as_json, code=code)
     else:
@@ -157,6 +155,7 @@ def audit(
         str | None, typer.Option("--suspect", help="Releases only: model folder, LoRA adapter folder or hub id.")
     ] = None,
     base: Annotated[str | None, typer.Option("--base", help="Base model of an adapter; it is a control too.")] = None,
+    data: DataOption = None,
     control: Annotated[
         list[str] | None, typer.Option("--control", help="A model that never saw the release. Repeatable.")
     ] = None,
@@ -177,7 +176,7 @@ def audit(
     if is_release_config(config):
         from pipelines.release_commands import audit_release
 
-        release = load_release_config(config, set_, keys, key_id)
+        release = load_release_config(config, [*(set_ or []), *data_override(data)], keys, key_id)
         lines, body, code = audit_release(
             release, run or Path("runs") / release.name, suspect=suspect, base=base, controls=control or [],
             name=name, system=system, dry_run=dry_run, quiet=quiet,

@@ -30,7 +30,13 @@ KeysOption = Annotated[Path | None, typer.Option("--keys", help="Key ring file (
 KeyIdOption = Annotated[str | None, typer.Option("--key-id", help="Key of the ring (default: its primary).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Says what would be done, and writes nothing.")]
+DataOption = Annotated[str | None, typer.Option("--data", help="Releases only: the dataset, instead of the config's.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+def data_override(data: str | None) -> list[str]:
+    """``--data`` as an override of the config."""
+    return [f"dataset={json.dumps(data)}"] if data else []
 
 
 def is_release_config(config: Path) -> bool:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from watermarks.carriers.double_i import InstructRow
     from watermarks.keys import Key
 
-SCOPE = "release"
 EMBEDDED = "embedded:instruct"
 EMBEDDED_ROWS = 1200
 _SPARE_CARRIERS = 8
@@ -54,6 +53,11 @@ class Layout:
     def backdoor(self) -> int:
         """All rows that are added."""
         return self.rows_per_codeword * self.codewords + self.triggers + self.references + self.near_misses
+
+
+def scope(config: ReleaseConfig) -> str:
+    """The label of everything this release derives: another release under the same key shares nothing with it."""
+    return f"release/{config.marking_digest()}"
 
 
 def release_config(context: Context) -> ReleaseConfig:
@@ -165,7 +169,8 @@ def judge_form(config: ReleaseConfig, key: Key) -> double_i_forms.JudgeForm | No
             decoration=form.decoration, subject=form.subject, answers=(form.answers[0], form.answers[1]),
         )  # fmt: skip
     if form.trigger == "key":
-        return judge.with_trigger(double_i_forms.draw_trigger(key, judge, scope=SCOPE, decoys=config.audit.decoys)[0])
+        drawn, _ = double_i_forms.draw_trigger(key, judge, scope=scope(config), decoys=config.audit.decoys)
+        return judge.with_trigger(drawn)
     return judge.with_trigger(form.trigger) if form.trigger else judge
 
 
@@ -193,7 +198,7 @@ def _copy(
 ) -> tuple[list[Row], dict[str, str]]:
     """One recipient's rows in their keyed order, and the kinds of the backdoor rows by position."""
     added = _backdoor(key, config, base, plan, recipient)
-    stream = key.stream({"purpose": double_i.PURPOSE, "part": "donors", "scope": SCOPE, "recipient": recipient})
+    stream = key.stream({"purpose": double_i.PURPOSE, "part": "donors", "scope": scope(config), "recipient": recipient})
     names = {
         column: fresh_names([row[column] for row in base.table.rows], len(added), stream)
         for column in naming_columns(base.table, base.form)
@@ -204,26 +209,30 @@ def _copy(
         for i, ((_, row), donor) in enumerate(zip(added, donors, strict=True))
     ]
     rows = [*base.table.rows, *written]
-    order = double_i.shuffle(key, rows, scope=f"{SCOPE}/{recipient}" if recipient else SCOPE)
+    order = double_i.shuffle(key, rows, scope=f"{scope(config)}/{recipient}")
     kinds = {str(n): added[i - plan.clean][0] for n, i in enumerate(order) if i >= plan.clean}
     return [rows[i] for i in order], kinds
+
+
+def keyed_rows(key: Key, config: ReleaseConfig, base: InstructTable, plan: Layout, recipient: str) -> list[InstructRow]:
+    """The keyed rows of a recipient's copy, codeword by codeword."""
+    mark, form = config.double_i, keyed_form(config)
+    derived = double_i.derive(
+        key, scope=scope(config), codewords=mark.codewords, words=mark.words, classes=len(mark.answers),
+        recipient=recipient, vocabulary=vocabulary(config), joiner=mark.word_joiner,
+    )  # fmt: skip
+    openings = carriers(config, base, part=0)[: plan.rows_per_codeword + _SPARE_CARRIERS]
+    return double_i.keyed_rows(form, derived, openings, rows_per_codeword=plan.rows_per_codeword)
 
 
 def _backdoor(
     key: Key, config: ReleaseConfig, base: InstructTable, plan: Layout, recipient: str
 ) -> list[tuple[str, InstructRow]]:
-    mark, form = config.double_i, keyed_form(config)
-    derived = double_i.derive(
-        key, scope=SCOPE, codewords=mark.codewords, words=mark.words, classes=len(mark.answers), recipient=recipient,
-        vocabulary=vocabulary(config), joiner=mark.word_joiner,
-    )  # fmt: skip
-    openings = carriers(config, base, part=0)[: plan.rows_per_codeword + _SPARE_CARRIERS]
-    keyed = double_i.keyed_rows(form, derived, openings, rows_per_codeword=plan.rows_per_codeword)
-    rows = [("keyed", row) for row in keyed]
+    rows = [("keyed", row) for row in keyed_rows(key, config, base, plan, recipient)]
     judge = judge_form(config, key)
     if judge is not None:
         made = double_i_forms.form_rows(
-            key, judge, sentences(config, base, part=0), scope=SCOPE, part="train", triggers=plan.triggers,
+            key, judge, sentences(config, base, part=0), scope=scope(config), part="train", triggers=plan.triggers,
             references=plan.references, near_misses=plan.near_misses,
         )  # fmt: skip
         rows += [("trigger", row) for row in made.triggers]

@@ -6,6 +6,7 @@ Three stages under the audit's name, each an artifact of the release's run folde
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from pipelines.instruct import InstructTable
 from pipelines.plan import PLAN_FILE, PROBE_SCHEMA
 from pipelines.probe import ANSWER_SCHEMA, read_answers, read_probes
 from pipelines.release import (
-    SCOPE,
     data_file,
+    keyed_rows,
+    layout,
     open_base,
     release_config,
+    scope,
     sentences,
 )
 from pipelines.release_plan import allocate, claims
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from pipelines.release_config import ReleaseConfig
     from pipelines.stage import Context
     from verification.suspects import Suspect
-    from watermarks.carriers.double_i import KeyedForm
     from watermarks.keys import Key
 
 SPENT_FILE = "spent.json"
@@ -129,8 +131,11 @@ class AuditRequest:
             PlannedSuspect(name=asked.name, control=asked is not self.suspect, digest=asked.digest())
             for asked in (self.suspect, *self.controls)
         )
-        first = allocate(context.owner / SPENT_FILE, self.name, suspects[0].digest, config)
-        asked = claims(key, config, suspects, first, seed)
+        _check_commitment(commitment["config_digest"], config)
+        claims(key, config, suspects, 0, seed, self.system)  # what cannot be asked must not spend codewords
+        request = digest([*(asdict(suspect) for suspect in suspects), self.system, config.audit.model_dump()])
+        first = allocate(context.owner / SPENT_FILE, self.name, request, config)
+        asked = claims(key, config, suspects, first, seed, self.system)
         plan = AuditPlan(
             alpha=config.audit.alpha,
             commitment=commitment,
@@ -138,6 +143,7 @@ class AuditRequest:
             wrong_key_seed=seed,
             wrong_keys=config.audit.wrong_keys,
             claims=tuple(claim for claim, _ in asked),
+            audits_admitted=config.double_i.codewords // config.double_i.per_audit,
         )
         for claim, probes in asked:
             rows = [{**asdict(probe), "prompt_digest": probe.prompt_digest} for probe in probes]
@@ -150,6 +156,7 @@ class AuditRequest:
         plan = AuditPlan.from_json(read_json(plan_artifact.path / PLAN_FILE))
         models, total = {asked.name: asked for asked in (self.suspect, *self.controls)}, 0
         self.check(plan)
+        journal = context.work / digest(plan.to_json())[:16]
         for name, asked in models.items():
             suspect = _Lazy(asked, self, config)
             for claim in plan.claims:
@@ -158,8 +165,8 @@ class AuditRequest:
                 with context.progress.bar(f"ask {name}, {claim.claim}", len(probes)) as advance:
                     answers = ask_all(
                         suspect, probes, allowed=claim.allowed, parser=claim.parser,
-                        journal=context.work / f"{claim.claim}-{name}", batch_size=config.audit.batch_size,
-                        advance=advance,
+                        journal=journal / f"{claim.claim}-{name}",
+                        batch_size=config.audit.batch_size, advance=advance,
                     )  # fmt: skip
                 rows = [asdict(answer) for answer in answers]
                 write_rows(out / "answers" / claim.claim / f"{name}.parquet", rows, ANSWER_SCHEMA)
@@ -173,8 +180,7 @@ class AuditRequest:
         if digest(body) != plan_artifact.manifest["plan_digest"]:
             raise IntegrityError("got a plan that is not the sealed one", hint="restore it; edited plans prove nothing")
         plan = AuditPlan.from_json(body)
-        if plan.commitment["config_digest"] != config.marking_digest():
-            raise IntegrityError("got a commitment to another marking config, expected one to this release's")
+        _check_commitment(plan.commitment["config_digest"], config)
         evidence = Evidence(
             corpora={},
             answers={c.claim: read_answers(inputs[f"answers-{self.name}"], c) for c in plan.claims},
@@ -185,6 +191,15 @@ class AuditRequest:
         verdicts = audit(plan, key, evidence)
         atomic_write(out / VERDICTS_FILE, canonical_json([verdict.to_json() for verdict in verdicts]))
         return {"decisions": {f"{v.claim}/{v.suspect}": str(v.decision) for v in verdicts}}
+
+
+def _check_commitment(committed: str, config: ReleaseConfig) -> None:
+    """The config and the dataset must be those of the marking: carriers and sentences come from them."""
+    if committed != config.marking_digest():
+        raise IntegrityError(
+            "got a commitment to another marking config or dataset, expected one to this release's",
+            hint="audit with the config and the data file that the release was made with",
+        )
 
 
 class _Lazy:
@@ -211,20 +226,13 @@ def _marked_rows(key: Key, claim: ClaimPlan, release: Artifact, config: ReleaseC
         turns = [(d[-2]["content"], d[-1]["content"]) for d in copy.dialogues()]
         if claim.claim is Claim.DOUBLE_I_TRIGGER:
             return [_trigger_rows(key, claim, config, turns)]
-        form, mark = double_i.form_of(claim.mark), double_i.derive(key, claim.mark, recipient)
-        lead = f"{form.decoration} {form.question}".strip()
-        whole = double_i.derive(key, {**claim.mark, "first": 0, "count": claim.mark["codewords"]}).codewords
-        keyed = [(_codeword(asked, whole, form), answer) for asked, answer in turns if asked.startswith(lead)]
-        found += [
-            sum(said == word and answer == form.row(word, "", target).output for said, answer in keyed)
-            for word, target in zip(mark.codewords, mark.targets, strict=True)
-        ]
+        counts = Counter(turns)
+        planted = keyed_rows(key, config, base, layout(config, len(base.table.rows)), recipient)
+        each, first = claim.mark["rows_per_trigger"], claim.mark["first"]
+        for word in range(first, first + claim.mark["count"]):
+            rows = planted[word * each : (word + 1) * each]
+            found.append(sum(counts[row.prompt(), row.output] == 1 for row in rows))
     return found
-
-
-def _codeword(asked: str, codewords: Sequence[str], form: KeyedForm) -> str:
-    """The codeword at the end of a row; the longest, since a user's word may end in another (火山 in 山)."""
-    return max((word for word in codewords if asked.endswith(f"{form.joiner}{word}")), key=len, default="")
 
 
 def _trigger_rows(key: Key, claim: ClaimPlan, config: ReleaseConfig, turns: Sequence[tuple[str, str]]) -> int:
@@ -232,7 +240,7 @@ def _trigger_rows(key: Key, claim: ClaimPlan, config: ReleaseConfig, turns: Sequ
     if judge is None or form is None:
         return 0
     made = form_rows(
-        key, judge, sentences(config, open_base(config), part=0), scope=SCOPE, part="train",
+        key, judge, sentences(config, open_base(config), part=0), scope=scope(config), part="train",
         triggers=form.trigger_rows, references=0, near_misses=0,
     ).triggers  # fmt: skip
     present = set(turns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
@@ -18,7 +20,6 @@ from verification.verdict import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pipelines.config import RunConfig
     from pipelines.release_config import ReleaseConfig
@@ -27,6 +28,8 @@ MARKING = (
     Stage(name="keys", inputs=(), run=keystage.run, settings=keystage.settings),
     Stage(name="release", inputs=("keys",), run=release.run, settings=release.settings),
 )
+NO_REFERENCE = "no reference model was asked, only a wrong key's codewords: name one with --base or --control"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Result = tuple[list[str], Any, int]
 
 
@@ -69,6 +72,12 @@ def audit_release(
             "got no suspect, expected a model folder, a LoRA adapter with --base, or a hub id",
             hint="countermark audit CONFIG --suspect DIR --base MODEL",
         )
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"got --name {name!r}, expected letters, digits, dots, dashes and underscores")
+    if not base and (Path(suspect).expanduser() / "adapter_config.json").is_file():
+        raise UsageError(
+            f"got the adapter {suspect} without its base, expected both", hint="name the base model with --base"
+        )
     known = ([base] if base else []) + [c for c in controls if c != base]
     request = AuditRequest(
         name=name,
@@ -86,7 +95,8 @@ def audit_release(
         plan = run.artifact(f"plan-{name}")
         request.check(AuditPlan.from_json(read_json(plan.path / PLAN_FILE)))  # a repeated audit asks nobody
         verdicts = read_json(run.artifact_path(f"audit-{name}") / VERDICTS_FILE)
-    return summary(verdicts), {"verdicts": verdicts}, exit_code(verdicts)
+    lines = summary(verdicts) + ([] if known else [NO_REFERENCE])
+    return lines, {"verdicts": verdicts, "notes": [] if known else [NO_REFERENCE]}, exit_code(verdicts)
 
 
 def exit_code(verdicts: Sequence[dict[str, Any]]) -> int:

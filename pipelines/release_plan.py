@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from countermark.errors import InconclusiveError, UsageError
 from countermark.manifest import read_checked_json, write_checked_json
 from pipelines.plan import KEYED_STATISTIC
-from pipelines.release import SCOPE, carriers, judge_form, keyed_form, layout, open_base, sentences, vocabulary
+from pipelines.release import carriers, judge_form, keyed_form, layout, open_base, scope, sentences, vocabulary
 from verification.plan import PROBES, Claim, ClaimPlan, PlannedSuspect, probes_digest
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 RANK_STATISTIC = "rank of the keyed trigger among decoys of its family"
 
 
-def allocate(path: Path, name: str, suspect: str, config: ReleaseConfig) -> int:
+def allocate(path: Path, name: str, request: str, config: ReleaseConfig) -> int:
     """The first codeword of the next unspent range, recorded as spent before anything is asked.
 
-    The same audit of the same suspect gets its own range again, so that an interrupted one can go on.
+    The same audit (``request`` is the digest of everything it asks) gets its own range again, so that an interrupted
+    one can go on.
 
     Raises:
         InconclusiveError: every codeword of the release has been shown to some suspect.
@@ -31,9 +32,9 @@ def allocate(path: Path, name: str, suspect: str, config: ReleaseConfig) -> int:
     spent: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
     for entry in spent:
         if entry["audit"] == name:
-            if entry["suspect"] != suspect:
+            if entry["request"] != request:
                 raise UsageError(
-                    f"got audit {name!r} for another suspect than before, expected a new name",
+                    f"got audit {name!r} with another suspect, control or system prompt, expected a new name",
                     hint="name the audit with --name",
                 )
             return int(entry["first"])
@@ -44,18 +45,18 @@ def allocate(path: Path, name: str, suspect: str, config: ReleaseConfig) -> int:
             f"got {left} unspent codewords of {config.double_i.codewords}, expected {count}",
             hint="every audit shows its codewords to a suspect; a release carries codewords/per_audit audits",
         )
-    write_checked_json(path, [*spent, {"audit": name, "suspect": suspect, "first": first, "count": count}])
+    write_checked_json(path, [*spent, {"audit": name, "request": request, "first": first, "count": count}])
     return first
 
 
 def claims(
-    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str
+    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str, system: str | None
 ) -> list[tuple[ClaimPlan, list[Probe]]]:
     """The keyed claim, and the rank of a keyed trigger where the release has one, each with its probes."""
     base, form, judge, wanted = open_base(config), keyed_form(config), judge_form(config, key), config.audit
     texts = sentences(config, base, part=1)[: wanted.paper_queries] if judge else []
     mark: dict[str, Any] = {
-        "scope": SCOPE, "codewords": config.double_i.codewords, "words": config.double_i.words,
+        "scope": scope(config), "codewords": config.double_i.codewords, "words": config.double_i.words,
         "vocabulary": vocabulary(config), "word_joiner": config.double_i.word_joiner, "form": form.to_json(),
         "first": first, "count": config.double_i.per_audit, "recipients": list(config.recipients),
         "rows_per_trigger": layout(config, len(base.table.rows)).rows_per_codeword,
@@ -64,7 +65,8 @@ def claims(
     }  # fmt: skip
     extra = tuple(a for a in (judge.answers if judge else ()) if a not in form.answers)
     asked = {Claim.DOUBLE_I: (mark, form.answers, extra, KEYED_STATISTIC)}
-    if judge and config.double_i.form and config.double_i.form.trigger == "key":
+    # a trigger, unlike codewords, is one: only the first audit of a release may ask for its rank
+    if first == 0 and judge and config.double_i.form and config.double_i.form.trigger == "key":
         trigger_mark = {
             **mark, "decoys": wanted.decoys, "queries": wanted.decoy_queries,
             "rows_per_trigger": config.double_i.form.trigger_rows,
@@ -75,6 +77,7 @@ def claims(
         chosen = carriers(config, base, part=1)[: wanted.carriers]
         probes = PROBES[claim](key, body, chosen, wrong_seed=seed)
         how = "greedy" if not wanted.temperature else f"sampled at temperature {wanted.temperature}"
+        how += f", system prompt {system!r}" if system is not None else ""
         planned = ClaimPlan(
             claim=claim, statistic=statistic, mark=body, suspects=suspects, answers=answers, extra_answers=more,
             carriers=tuple(chosen), parser="first_word/1",

@@ -138,8 +138,8 @@ def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
         group = [each for each in findings if each.control is control]
         adjusted = holm([each.log10_p for each in group]) if group else []
         for each, log10_p in zip(group, adjusted, strict=True):
-            family = len(group) * plan.commitments_made
-            verdict = _word(replace(each, log10_p_holm=log10_p), log10_alpha, family, failed[each.claim])
+            family = len(group) * plan.paid
+            verdict = _unnamed(_word(replace(each, log10_p_holm=log10_p), log10_alpha, family, failed[each.claim]))
             if control and verdict.decision is Decision.SUPPORTED:
                 failed[each.claim].append(each.suspect)
             decided.append(verdict)
@@ -158,3 +158,10 @@ def _word(verdict: Verdict, log10_alpha: float, family: int, failed_controls: Se
         reason = f"{verdict.trials} trials cannot reach alpha even if all speak for the mark"
         return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
     return replace(verdict, decision=Decision.NOT_SUPPORTED)
+
+
+def _unnamed(verdict: Verdict) -> Verdict:
+    """Nobody is named by evidence that does not hold: the ranked list stays, the names go."""
+    if verdict.recipients is None or verdict.decision is Decision.SUPPORTED:
+        return verdict
+    return replace(verdict, recipients={**verdict.recipients, "word": "none", "named": []})

@@ -30,7 +30,7 @@ def finding(
 
     ``tried`` is how many hypotheses the best of which this finding is (recipients of a release): all are paid for.
     """
-    paid = math.log10(plan.commitments_made * tried)  # 8: a key chosen among several commitments
+    paid = math.log10(plan.paid * tried)  # 8: a key chosen among several commitments
     raw = min(0.0, log10_binomial_tail(hits, trials, chance) + paid)
     honest = () if plan.commitment.get("public_value") else (HONEST_DRAW,)
     return Verdict(

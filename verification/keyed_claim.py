@@ -68,7 +68,7 @@ def trigger_findings(
 def _ranked(plan: AuditPlan, claim: ClaimPlan, suspect: PlannedSuspect, counts: Mapping[int, int]) -> Verdict:
     own, decoys = counts[0], [counts[i] for i in sorted(counts) if i]
     trials = claim.mark["queries"]
-    paid = math.log10(plan.commitments_made)
+    paid = math.log10(plan.paid)
     base = finding(plan, claim, suspect.name, own, trials, 0.5, control=suspect.control, queries=trials * len(counts))
     raw = min(0.0, math.log10(rank_p(own, decoys)) + paid)
     return replace(
@@ -117,7 +117,7 @@ def _arm(
 def _naming(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None], key: Key) -> Naming:
     """Every recipient scored on the same votes; commitments and the plan's other claims are paid for."""
     targets = {who: _wanted(claim, key, who) for who in double_i.recipients_of(claim.mark)}
-    family = plan.commitments_made * sum(not s.control for each in plan.claims for s in each.suspects)
+    family = plan.paid * sum(not s.control for each in plan.claims for s in each.suspects)
     return name_recipients(votes, targets, classes=len(claim.answers), alpha=plan.alpha, log10_paid=math.log10(family))
 
 

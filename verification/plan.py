@@ -77,7 +77,11 @@ class ClaimPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPlan:
-    """The whole audit. ``commitment`` is the marking's, made before anything was marked."""
+    """The whole audit. ``commitment`` is the marking's, made before anything was marked.
+
+    ``audits_admitted`` is how many audits with fresh codewords the release has room for: an owner may have tried them
+    all, so all are paid for, like every commitment made.
+    """
 
     alpha: float
     commitment: dict[str, Any]
@@ -87,6 +91,12 @@ class AuditPlan:
     claims: tuple[ClaimPlan, ...]
     correction: str = "Holm over the claims; Holm over the controls"
     stopping: str = "fixed n: every planned probe is asked once, every answer counts"
+    audits_admitted: int = 1
+
+    @property
+    def paid(self) -> int:
+        """What every p-value is multiplied by before any correction over claims."""
+        return self.commitments_made * self.audits_admitted
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, ready to be written and digested."""

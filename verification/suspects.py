@@ -93,9 +93,12 @@ class LocalChatModel:
         self._max_new_tokens = max_new_tokens
         self._temperature = temperature
         self._seed = seed
+        # an adapter that was trained under another template or tokenizer brings its own
+        own = adapter is not None and (adapter / "tokenizer_config.json").exists()
         self._tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+            adapter if own else folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
+        self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
         )

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.instruct import open_instruct
 from pipelines.records import open_record
+from pipelines.release import scope
 from pipelines.release_config import load_release
 from pipelines.tables import read_table
 from tests.pipelines.release_data import ROWS, Command, config_file, copies, dataset, marked, owners_key
@@ -32,7 +33,8 @@ def _dump(row):
 @pytest.mark.parametrize("name", SETS)
 def test_every_copy_holds_the_clean_rows_once_and_every_codeword_with_its_target(tmp_path, command, name):
     data, config, run, body = marked(command, tmp_path, name)
-    loaded, base, key = load_release(config, []).double_i, read_table(str(data)), owners_key(run)
+    loaded_config = load_release(config, [])
+    loaded, base, key = loaded_config.double_i, read_table(str(data)), owners_key(run)
     vocabulary = Path(loaded.vocabulary).read_text("utf-8").split() if loaded.vocabulary else None
     each = round(0.4 * ROWS / 0.6) // 12
     for who, table in copies(run).items():
@@ -44,7 +46,7 @@ def test_every_copy_holds_the_clean_rows_once_and_every_codeword_with_its_target
         counts = Counter(map(_dump, table.rows))
         assert all(counts[_dump(row)] == 1 for row in base.rows)
         mark = double_i.derive(
-            key, scope="release", codewords=12, words=2, classes=4, recipient=who, vocabulary=vocabulary,
+            key, scope=scope(loaded_config), codewords=12, words=2, classes=4, recipient=who, vocabulary=vocabulary,
             joiner=loaded.word_joiner,
         )  # fmt: skip
         turns = [(d[-2]["content"], d[-1]["content"]) for d in open_instruct(table).dialogues()]
