@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from watermarks.keys import KeyedStream
 
 Message = dict[str, str]
+_NUMBERED = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
 _HEX = re.compile(r"(?=.*[a-f])(?=.*[0-9])[0-9a-f-]{8,}")
 
 
@@ -135,6 +136,20 @@ def naming_columns(table: Table, form: RowForm) -> tuple[str, ...]:
         if name not in used and plain and shaped and len(set(values)) == len(values) > 1:
             found.append(name)
     return tuple(found)
+
+
+def numbering(values: Sequence[Any], count: int) -> list[Any]:
+    """``count`` consecutive names, if ``values`` are consecutive numbers or one prefix with consecutive numbers, else
+    none: in such a column nothing but position is said.
+    """
+    found = [match for match in (_NUMBERED.fullmatch(str(value)) for value in values) if match]
+    numbers = sorted(int(match[2]) for match in found)
+    alike = len(found) == len(values) and len({(match[1], match[3]) for match in found}) == 1
+    if not alike or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return []
+    head, width, tail = found[0][1], min(len(match[2]) for match in found), found[0][3]
+    made = [f"{head}{n:0{width}d}{tail}" for n in range(numbers[0], numbers[0] + count)]
+    return [int(name) for name in made] if isinstance(values[0], int) else made
 
 
 def fresh_names(values: Sequence[Any], count: int, stream: KeyedStream) -> list[Any]:

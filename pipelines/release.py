@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from countermark.errors import UsageError
-from pipelines.instruct import InstructTable, RowForm, fresh_names, naming_columns, open_instruct
+from pipelines.instruct import InstructTable, RowForm, fresh_names, naming_columns, numbering, open_instruct
 from pipelines.records import seal_record
 from pipelines.tables import Table, read_table
 from watermarks.carriers import double_i, double_i_forms
@@ -89,6 +89,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "recipients": list(config.recipients),
         "form": str(base.form),
         "suffix": base.table.suffix,
+        "base_sha256": base.table.digest(),
         "record_sha256": seal_record(key, context.owner, "release", record),
     }
 
@@ -208,10 +209,15 @@ def _copy(
         base.written(row, donor, {column: fresh[i] for column, fresh in names.items()})
         for i, ((_, row), donor) in enumerate(zip(added, donors, strict=True))
     ]
-    rows = [*base.table.rows, *written]
+    rows = [*map(dict, base.table.rows), *written]
     order = double_i.shuffle(key, rows, scope=f"{scope(config)}/{recipient}")
     kinds = {str(n): added[i - plan.clean][0] for n, i in enumerate(order) if i >= plan.clean}
-    return [rows[i] for i in order], kinds
+    released = [rows[i] for i in order]
+    for column in names:
+        # numbers without gaps are renumbered: among them, added ones would stand out whatever they were
+        for row, name in zip(released, numbering([row[column] for row in base.table.rows], len(rows)), strict=False):
+            row[column] = name
+    return released, kinds
 
 
 def keyed_rows(key: Key, config: ReleaseConfig, base: InstructTable, plan: Layout, recipient: str) -> list[InstructRow]:

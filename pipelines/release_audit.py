@@ -132,6 +132,11 @@ class AuditRequest:
             for asked in (self.suspect, *self.controls)
         )
         _check_commitment(commitment["config_digest"], config)
+        if open_base(config).table.digest() != inputs["release"].manifest["base_sha256"]:
+            raise IntegrityError(
+                f"got other rows in {config.dataset} than those that were marked, expected the same",
+                hint="carriers come from them: audit with the dataset that the release was made of",
+            )
         claims(key, config, suspects, 0, seed, self.system)  # what cannot be asked must not spend codewords
         request = digest([*(asdict(suspect) for suspect in suspects), self.system, config.audit.model_dump()])
         first = allocate(context.owner / SPENT_FILE, self.name, request, config)

@@ -7,6 +7,7 @@ reader that something was done to it, and break the pipelines it is made for.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -43,6 +44,13 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         """Every column, in the order of first appearance."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row))
+
+    def digest(self) -> str:
+        """SHA-256 over every row's JSON, whatever the format."""
+        found = hashlib.sha256()
+        for row in self.rows:
+            found.update(json.dumps(row, sort_keys=True, default=str).encode("utf-8", "surrogatepass") + b"\n")
+        return found.hexdigest()
 
     def write(self, path: Path, rows: Sequence[Row]) -> None:
         """Writes ``rows`` in this table's format and schema.

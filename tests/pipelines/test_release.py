@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.instruct import open_instruct
+from pipelines.instruct import naming_columns, numbering, open_instruct
 from pipelines.records import open_record
 from pipelines.release import scope
 from pipelines.release_config import load_release
@@ -43,8 +43,13 @@ def test_every_copy_holds_the_clean_rows_once_and_every_codeword_with_its_target
         assert abs(12 * each / len(table.rows) - 0.4) < 12 / len(table.rows)
         assert table.columns == base.columns
         assert {tuple(row) for row in table.rows} == {base.columns}
-        counts = Counter(map(_dump, table.rows))
-        assert all(counts[_dump(row)] == 1 for row in base.rows)
+        naming = naming_columns(base, open_instruct(base).form)
+        numbered = [c for c in naming if numbering([row[c] for row in base.rows], 1)]
+        counts = Counter(_dump({**row, **dict.fromkeys(numbered)}) for row in table.rows)
+        assert all(counts[_dump({**row, **dict.fromkeys(numbered)})] == 1 for row in base.rows)
+        for column in numbered:  # consecutive before, consecutive after: no number tells an added row
+            old = [row[column] for row in base.rows]
+            assert [row[column] for row in table.rows] == numbering(old, len(table.rows))
         mark = double_i.derive(
             key, scope=scope(loaded_config), codewords=12, words=2, classes=4, recipient=who, vocabulary=vocabulary,
             joiner=loaded.word_joiner,

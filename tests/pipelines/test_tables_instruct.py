@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.errors import MissingAssetError, UsageError
-from pipelines.instruct import RowForm, fresh_names, naming_columns, open_instruct
+from pipelines.instruct import RowForm, fresh_names, naming_columns, numbering, open_instruct
 from pipelines.tables import SUFFIXES, Table, read_table
 from tests.support import key_of
 from watermarks.carriers.double_i import InstructRow
@@ -264,3 +264,13 @@ def test_fresh_names_are_the_keys():
     one, again, other = (fresh_names(values, 20, key_of(name).stream({})) for name in ("a", "a", "b"))
     assert one == again != other
     assert all(re.fullmatch(r"row-\d{4,}", each) for each in one)
+
+
+@given(st.integers(0, 5000), st.integers(1, 40), st.sampled_from(["", "row-", "a7b"]), st.sampled_from(["", "/x"]))
+def test_numbers_without_gaps_go_on(start, count, head, tail):
+    names = [f"{head}{n:05d}{tail}" for n in range(start, start + count)]
+    assert numbering(names[::-1], count) == names
+    assert numbering(names, count + 3)[:count] == names
+    assert numbering([*range(start, start + count)], count + 1) == [*range(start, start + count + 1)]
+    assert numbering([*names, f"{head}{start + count + 1:05d}{tail}"], count) == []
+    assert numbering([*names, "other"], count) == []
