@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
+from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, InconclusiveError, UsageError
 from countermark.manifest import digest
+from verification.findings import HONEST_DRAW
 from verification.radioactivity import Evidence, Windows, closed_windows, reading_windows, weigh
+from verification.token_claim import EXPANSION
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 Mode = Literal["closed", "reading", "reading-marked"]
 MODES: tuple[Mode, ...] = ("closed", "reading", "reading-marked")
 CLOSED_TEMPERATURE = 1.0
+MARKED = -3.0
+"""log10 p from which on texts count as marked."""
+LONGEST = 1024
+"""Longest piece of a text that is read at once."""
+NO_PLAN = "evidence and no verdict: prompts, length and mode were sealed in no plan"
+ASSUMED: dict[Mode, str] = {
+    "closed": "assumes that the prompts were made without the key; what a prompt shows of its own is excluded",
+    "reading": "assumes that the texts were made without the key, which their own p-value does not contradict",
+    "reading-marked": "each input is a fresh draw by itself; jointly exact up to windows that several texts share",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +63,7 @@ class Exposure:
 
 
 def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[list[str], Any, int]:
-    """Evidence for the suspect and every control; exit code 0 if the suspect's holds at ``audit.alpha``, 1 if it does
+    """Evidence for the suspect and every control; exit code 0 if the suspect's reaches ``audit.alpha``, 1 if it does
     not or a control's does, 5 if there is too little text to say.
 
     Raises:
@@ -69,23 +81,39 @@ def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[li
     label: dict[str, Any] = {
         "scheme": scheme.name, "params": scheme.params(), "tokenizer": tokenizer_digest(owner.path), "scope": SCOPE,
     }  # fmt: skip
+    subkey = key.token_subkey(**label)
+    if what.mode == "reading":
+        _refuse_marked(owner.path, texts, scheme, subkey)
     wrong = [wrong_key(f"radioactivity/{key.key_id}", i).token_subkey(**label) for i in range(what.wrong_keys)]
     models = {"suspect": (what.suspect, what.base), **({"base": (what.base, None)} if what.base else {})}
     models |= {f"control-{i}": (control, None) for i, control in enumerate(what.controls)}
-    found: dict[str, tuple[Windows, Evidence]] = {}
+    found: dict[str, tuple[Windows, Evidence] | None] = {}
     for name, (model, base) in models.items():
-        windows = _windows(name, str(model), base, texts, scheme, owner.path, what)
-        found[name] = (
-            windows,
-            weigh(
-                windows,
-                scheme,
-                key.token_subkey(**label),
-                statistic=what.statistic,
-                wrong=wrong if name == "suspect" else (),
-            ),
+        try:
+            windows = _windows(name, str(model), base, texts, scheme, owner.path, what)
+        except InconclusiveError:
+            if name == "suspect":
+                raise
+            found[name] = None  # a control that says nothing is shown as such
+            continue
+        ranked = wrong if name == "suspect" else ()
+        found[name] = windows, weigh(windows, scheme, subkey, statistic=what.statistic, wrong=ranked)
+    return _told(found, what, config, scheme)
+
+
+def _refuse_marked(owner: Path, texts: Sequence[str], scheme: Scheme, subkey: bytes) -> None:
+    """Texts that carry this key's mark would show it to any reader: their p-value is no bound in this mode."""
+    from pipelines.engines.hf import token_ids
+    from verification.detect import Mark, search
+
+    ids, masks = token_ids(owner, texts)
+    (found,) = search(ids, [Mark(name="texts", scheme=scheme, subkey=subkey)], masks=masks)
+    own = found.evidence.log10_p
+    if own is not None and own < MARKED:
+        raise UsageError(
+            f"got texts that carry this key's mark (log10 p {own:.1f}), expected texts made without it",
+            hint="let the suspect read other texts, use --mode reading-marked, or the closed mode",
         )
-    return _told(found, what, config.audit.alpha)
 
 
 def _windows(
@@ -106,9 +134,10 @@ def _windows(
             f"got {name} with another tokenizer than the owner's, expected the same in mode {what.mode}",
             hint="use the closed mode, which needs text alone",
         )
-    predicted = [suspect.likeliest(row) for row in ids]
+    pieces = [row[start : start + LONGEST] for row in ids for start in range(0, len(row), LONGEST)]
+    predicted = [suspect.likeliest(piece) for piece in pieces]
     key_free = what.mode == "reading"
-    return reading_windows(ids, predicted, [0] * len(ids), scheme, key_free=key_free, special=special)
+    return reading_windows(pieces, predicted, [0] * len(pieces), scheme, key_free=key_free, special=special)
 
 
 def _load(name: str, model: str, base: str | None, what: Exposure) -> LocalChatModel:
@@ -137,29 +166,38 @@ def _answers(suspect: LocalChatModel, prompts: Sequence[str], what: Exposure, wh
 
 
 def _told(
-    found: dict[str, tuple[Windows, Evidence]], what: Exposure, alpha: float
+    found: dict[str, tuple[Windows, Evidence] | None], what: Exposure, config: RunConfig, scheme: Scheme
 ) -> tuple[list[str], dict[str, Any], int]:
-    log10_alpha = math.log10(alpha)
+    """The table. Every mode and statistic that could have been tried is paid for, like every commitment made."""
+    tried = config.keys.commitments_made * len(MODES) * len(scheme.statistics)
+    paid, log10_alpha = math.log10(tried), math.log10(config.audit.alpha)
     lines = [f"{'model':<12} {'positions':>9} {'excluded':>8} {'scored':>7} {'total':>9} {'log10 p':>9}"]
-    rows = []
-    for name, (windows, evidence) in found.items():
-        rows.append({"model": name, "positions": windows.positions, "excluded": windows.excluded, **asdict(evidence)})
+    rows, tails = [], {}
+    for name, each in found.items():
+        if each is None:
+            lines.append(f"{name:<12} nothing to score")
+            continue
+        windows, evidence = each
+        tails[name] = min(0.0, evidence.log10_p + paid)
+        counts = {"model": name, "positions": windows.positions, "excluded": windows.excluded}
+        rows.append({**counts, **asdict(evidence), "log10_p": tails[name]})
         lines.append(
             f"{name:<12} {windows.positions:>9} {windows.excluded:>8} {evidence.scored:>7} {evidence.total:>9} "
-            f"{evidence.log10_p:>9.2f}"
+            f"{tails[name]:>9.2f}"
         )
-    suspect = found["suspect"][1]
-    if suspect.rank_p is not None:
-        lines.append(f"rank p among {suspect.wrong_keys} wrong keys: {suspect.rank_p:.3g}")
+    suspect = found["suspect"]
+    floor = 0.0 if suspect is None else suspect[1].log10_floor + paid
+    if suspect is not None and suspect[1].rank_p is not None:
+        lines.append(f"rank p among {suspect[1].wrong_keys} wrong keys: {suspect[1].rank_p:.3g}")
     # the controls share alpha: with many, one may fall below it by chance
     level = log10_alpha - math.log10(max(1, len(found) - 1))
-    failed = [name for name, (_, e) in found.items() if name != "suspect" and e.log10_p <= level]
-    if suspect.log10_floor > log10_alpha:
-        code = EXIT_INCONCLUSIVE
-        lines.append("too little text to reach alpha at all")
-    else:
-        code = EXIT_NOT_SUPPORTED if failed or suspect.log10_p > log10_alpha else EXIT_OK
-    if failed:
-        lines.append(f"controls that are supported too: {', '.join(failed)}")
-    word = {EXIT_OK: "supported", EXIT_NOT_SUPPORTED: "not_supported", EXIT_INCONCLUSIVE: "inconclusive"}[code]
-    return [*lines, word], {"mode": what.mode, "alpha": alpha, "decision": word, "evidence": rows}, code
+    failed = [name for name, p in tails.items() if name != "suspect" and p <= level]
+    reached = tails["suspect"] <= log10_alpha and not failed
+    code = EXIT_INCONCLUSIVE if floor > log10_alpha else EXIT_OK if reached else EXIT_NOT_SUPPORTED
+    lines += [f"controls below alpha too: {', '.join(failed)}"] if failed else []
+    lines += ["too little text to reach alpha at all"] if code == EXIT_INCONCLUSIVE else []
+    honest = [] if config.keys.public_value else [HONEST_DRAW]
+    notes = [f"every p is multiplied by {tried}: modes, statistics and commitments", NO_PLAN, ASSUMED[what.mode]]
+    notes += [EXPANSION, *honest]
+    body = {"mode": what.mode, "alpha": config.audit.alpha, "reaches_alpha": reached, "paid": tried, "evidence": rows}
+    return [*lines, "", *notes], {**body, "failed_controls": failed, "notes": notes}, code

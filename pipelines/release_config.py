@@ -12,7 +12,7 @@ from countermark.files import sha256_file
 from countermark.manifest import digest
 from pipelines.config import KeysConfig, Name, NonNegative, Positive, Section, validated
 from pipelines.yamlsource import read_yaml, with_overrides
-from verification.probe import parse_first_word
+from verification.probe import parse_first_word_marks
 from watermarks.carriers.words import vocabulary_digest
 
 Recipient = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -61,7 +61,9 @@ class DoubleIRelease(Section):
         if len({answer.casefold() for answer in self.answers}) != len(self.answers):
             problem = f"got answers {self.answers}, expected answers that differ by more than case"
             raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})
-        unread = [answer for answer in self.answers if parse_first_word(answer + self.stop, self.answers) != answer]
+        unread = [
+            answer for answer in self.answers if parse_first_word_marks(answer + self.stop, self.answers) != answer
+        ]
         if unread:
             problem = f"got answer {unread[0]!r}, expected one word of letters, as audits read it"
             raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})

@@ -80,7 +80,7 @@ def claims(
         how += f", system prompt {system!r}" if system is not None else ""
         planned = ClaimPlan(
             claim=claim, statistic=statistic, mark=body, suspects=suspects, answers=answers, extra_answers=more,
-            carriers=tuple(chosen), parser="first_word/1",
+            carriers=tuple(chosen), parser="first_word/2",
             decoding=f"{how}, at most {wanted.max_new_tokens} tokens", probes=probes_digest(probes),
         )  # fmt: skip
         found.append((planned, probes))

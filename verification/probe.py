@@ -7,6 +7,7 @@ first batch that has no file and asks nothing twice. Refusals and rambling are a
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -72,12 +73,28 @@ def parse_first_word(raw: str, allowed: Sequence[str]) -> str | None:
     return next((answer for answer in allowed if answer.casefold() == word), None)
 
 
+def parse_first_word_marks(raw: str, allowed: Sequence[str]) -> str | None:
+    """The published parser ``first_word/2``: as ``first_word/1``, for scripts whose letters carry combining marks.
+
+    Composed (NFC), a word is a letter and the letters and marks that follow; equal to version 1 where there are none.
+    """
+    text = unicodedata.normalize("NFC", raw)
+    start = next((i for i, c in enumerate(text) if c == "_" or c.isalnum()), len(text))
+    if start == len(text) or not text[start].isalpha():
+        return None
+    end = start + 1
+    while end < len(text) and (text[end].isalpha() or unicodedata.category(text[end]).startswith("M")):
+        end += 1
+    word = text[start:end].casefold()
+    return next((a for a in allowed if unicodedata.normalize("NFC", a).casefold() == word), None)
+
+
 def parse_exact(raw: str, allowed: Sequence[str]) -> str | None:
     """The published parser ``exact/1``: the whole answer without surrounding space, for suspects that give labels."""
     return next((answer for answer in allowed if answer == raw.strip()), None)
 
 
-PARSERS = {"first_word/1": parse_first_word, "exact/1": parse_exact}
+PARSERS = {"first_word/1": parse_first_word, "first_word/2": parse_first_word_marks, "exact/1": parse_exact}
 
 
 def ask_all(

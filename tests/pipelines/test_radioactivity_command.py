@@ -77,7 +77,8 @@ def test_a_random_model_is_not_radioactive(place, mode):
     assert code in {1, 5}, err
     body = json.loads(out)
     assert [row["model"] for row in body["evidence"]] == ["suspect", "control-0"]
-    assert body["decision"] in {"not_supported", "inconclusive"}
+    assert body["reaches_alpha"] is False
+    assert body["paid"] == 3
     assert all(row["scored"] > 0 and row["log10_p"] > -3 for row in body["evidence"])
     assert (body["evidence"][0]["wrong_keys"], body["evidence"][1]["rank_p"]) == (49, None)
     assert place.command(*arguments)[:2] == (code, out)
@@ -90,6 +91,25 @@ def test_a_suspect_that_speaks_marked_text_is_supported_and_its_control_is_not(p
     suspect, control = json.loads(out)["evidence"]
     assert suspect["log10_p"] < -6 < control["log10_p"]
     assert suspect["rank_p"] == 1 / 50
+    assert json.loads(out)["reaches_alpha"] is True
+
+
+def test_texts_that_carry_the_mark_are_not_read_as_if_they_did_not(place):
+    place.prompts.write_text("".join(json.dumps({"text": text}) + "\n" for text in place.texts(6)))
+    assert "carry this key's mark" in place.command.fails(2, *place.arguments(place.owner, "--mode", "reading"))
+    code, out, err = place.command(*place.arguments(place.owner, "--mode", "reading-marked", "--json"))
+    assert code in {1, 5}, err
+    assert json.loads(out)["evidence"][0]["log10_p"] > -3
+
+
+def test_every_commitment_is_paid_for(place, monkeypatch):
+    monkeypatch.setattr("verification.suspects.LocalChatModel", says(place.texts(len(PROMPTS))))
+    found = [
+        json.loads(place.command(*place.arguments(place.owner, "--json", "--set", f"keys.commitments_made={n}"))[1])
+        for n in (1, 1000)
+    ]
+    cheap, dear = (each["evidence"][0]["log10_p"] for each in found)
+    assert dear == pytest.approx(cheap + 3)
 
 
 def test_a_model_that_only_repeats_its_prompt_has_nothing_to_score(place, monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from countermark.errors import IntegrityError, SuspectUnreachableError, UsageError
@@ -18,6 +19,7 @@ from verification.probe import (
     majority,
     parse_exact,
     parse_first_word,
+    parse_first_word_marks,
 )
 from verification.suspects import FunctionSuspect
 
@@ -209,9 +211,9 @@ def test_the_exact_parser(raw):
 
 
 def test_parsers_go_by_their_published_names(tmp_path):
-    assert {"first_word/1": parse_first_word, "exact/1": parse_exact} == PARSERS
+    assert {"first_word/1": parse_first_word, "first_word/2": parse_first_word_marks, "exact/1": parse_exact} == PARSERS
     answers = [_ask(Counting(), tmp_path / name.replace("/", "-"), parser=name) for name in PARSERS]
-    assert [a[0].parsed for a in answers] == ["Yes", None]  # "Yes, prompt 0"
+    assert [a[0].parsed for a in answers] == ["Yes", "Yes", None]  # "Yes, prompt 0"
 
 
 @pytest.mark.parametrize("before", [MAX_RAW_CHARACTERS - 1, MAX_RAW_CHARACTERS])
@@ -244,3 +246,27 @@ VOTES = {
 def test_majority(votes):
     assert majority(votes) == VOTES[votes]
     assert majority(votes[::-1]) == VOTES[votes]
+
+
+MARKED_WORDS = {
+    "hindi": ("नहीं", "हाँ"),
+    "thai": ("ไม่", "ใช่"),
+    "vocalised Arabic": ("لَا", "نَعَمْ"),
+    "decomposed": ("none\u0301", "oui\u0308"),
+}
+
+
+@pytest.mark.parametrize("name", MARKED_WORDS)
+def test_words_with_combining_marks_are_read_by_version_two(name):
+    answers = MARKED_WORDS[name]
+    for answer in answers:
+        assert parse_first_word_marks(f" {answer}. …", answers) == answer
+        assert parse_first_word_marks(f"{answer}x", answers) is None
+        assert parse_first_word_marks(f"7 {answer}", answers) is None
+
+
+@given(st.text(st.characters(exclude_categories=["M", "Cs"]), max_size=12))
+def test_both_versions_agree_where_there_are_no_marks(raw):
+    composed = unicodedata.normalize("NFC", raw)
+    assume(not any(unicodedata.category(c).startswith("M") for c in composed))
+    assert parse_first_word_marks(composed, ALLOWED) == parse_first_word(composed, ALLOWED)

@@ -56,9 +56,8 @@ def draw_phrases(
         joiner.join(vocabulary[order[position]] for position in range(i * words, (i + 1) * words)) for i in range(count)
     )
     if len(set(phrases)) != count:
-        twice = next(phrase for phrase in phrases if phrases.count(phrase) > 1)
         raise UsageError(
-            f"got {twice!r} from different words joined by {joiner!r}, expected distinct phrases",
+            f"got the same phrase from different words joined by {joiner!r}, expected distinct phrases",
             hint="use a joiner, or words of equal length",
         )
     return phrases
