@@ -22,10 +22,12 @@ def draw(rows: Sequence[Row]) -> Path | None:
     curve = [(m[2], float(m[1]), row) for row in rows if (m := _SHARE.fullmatch(row["name"]))]
     if not changes and not curve:
         return None
-    drawn, axes = figure(2)
-    left, right = axes[0]
+    drawn, axes = figure(1 + bool(curve))
+    left, right = axes[0][0], axes[0][-1]
     if changes:
         bars(left, changes, line=-6.0, title="20 codewords (C = 4) after a change of the model")
+    if not curve:
+        return save(drawn, "double_i")
     for method, colour in (("lora", INK), ("full", MUTED)):
         points = sorted((share, row["value"], row["low"], row["high"]) for kind, share, row in curve if kind == method)
         if points:
@@ -38,6 +40,5 @@ def draw(rows: Sequence[Row]) -> Path | None:
     right.set_ylabel("codewords matched")
     right.set_ylim(0, 1.02)
     right.set_title("share of backdoor rows; the line is chance", loc="left", fontsize=9)
-    if curve:
-        right.legend(frameon=False)
+    right.legend(frameon=False)
     return save(drawn, "double_i")
