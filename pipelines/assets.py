@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from countermark import libraries
 from countermark.errors import IntegrityError, MissingAssetError, UsageError
 from countermark.files import make_dir, sha256_file, sweep_partial
-from countermark.manifest import digest, file_table
+from countermark.manifest import MANIFEST_NAME, digest, file_table
 from pipelines.artifact import new_artifact, open_artifact
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ def _from_hub(name: str) -> ModelFolder:
 
 
 def _folder_digest(folder: Path) -> str:
-    """Of every file's bytes; a hub's cache holds links, which are followed."""
-    files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    return digest(files)
+    """That of ``countermark.manifest.file_table``, but links are followed: a hub's cache is made of them."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST_NAME)
+    table = {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files}
+    return digest(table)
