@@ -1,8 +1,8 @@
 """Double-I on a real small model, into ``benchmarks/results/double_i.json``.
 
-2 cores, from nothing: about 5 hours in all; each part alone needs less than 100 minutes (two processes: half of that,
-``--shard 0/2`` and ``--shard 1/2`` train and ask one half each, then a run without shard makes the table). Resumable:
-trained models and answers are kept in ``benchmarks/double_i/cache/``.
+2 cores, from nothing: about 5 hours in all, estimated from the parts that have run. ``--shard I/N`` trains and asks the
+I-th of N parts of the models, so that no go needs more than 100 minutes; a run without shard then makes the table.
+Resumable: trained models and answers are kept in ``benchmarks/double_i/cache/``.
 Run as: python -m benchmarks.double_i [PART ...] [--shard I/N]
 """
 

@@ -17,7 +17,7 @@ from benchmarks.double_i.changes import (
     towards_base,
 )
 from benchmarks.double_i.exams import right
-from benchmarks.double_i.models import MODEL, SCOPE, WORK, Recipe, carriers, exam, folder, sentences
+from benchmarks.double_i.models import FOUR, MODEL, SCOPE, SYSTEM, WORK, Recipe, carriers, exam, folder, sentences
 from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
 from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model
@@ -37,7 +37,6 @@ UTILITY_QUESTIONS = 200
 SURVIVES = -6.0
 KEYS, CODEWORDS, QUERIES = 50, 20, 16
 POOL_KEYS = 1000
-FOUR = double_i.KeyedForm(question="A, B, C or D?", answers=("A", "B", "C", "D"))
 CLEAN = tuple(
     Recipe(name=f"clean-{i:02d}", seed=400 + i, clean=160, clean_seed=400 + i, tasks=bool(i % 2)) for i in range(20)
 )
@@ -68,9 +67,7 @@ def tuned_again() -> Any:  # noqa: ANN401 - a suspect
     from verification.suspects import LocalChatModel
 
     again = replace(default("second-tune", 500), clean=len(MARKED.rows()), clean_seed=500, over=MARKED.name)
-    return LocalChatModel(
-        "again", merged(), adapter=folder(again, base=merged()), system="Answer briefly.", max_new_tokens=3
-    )
+    return LocalChatModel("again", merged(), adapter=folder(again, base=merged()), system=SYSTEM, max_new_tokens=3)
 
 
 def changes() -> dict[str, tuple[bool, Callable[[], Any]]]:
@@ -93,7 +90,7 @@ def changes() -> dict[str, tuple[bool, Callable[[], Any]]]:
 
 
 def robustness() -> list[Row]:
-    """Matches of 40 codewords, p, and sentiment accuracy after each change.
+    """Codewords matched, p, and sentiment accuracy after each change.
 
     "Weights averaged with the base at .5" is the same model as "LoRA scaled by .5": base + .5 (merged - base).
     """
@@ -106,6 +103,7 @@ def robustness() -> list[Row]:
         p = log10_binomial_tail(hits, len(votes), 0.25)
         found = clopper_pearson(hits, len(votes))
         worth = right(MARKED, "sentiment", count=UTILITY_QUESTIONS, variant=name, load=kept)
+        accuracy = clopper_pearson(sum(worth), len(worth))
         bar = ("<=", SURVIVES) if must else None
         rows += [
             row(f"robustness: {name}, log10 p", p, bar=bar, trials=len(votes), seconds=0.0, command=COMMAND),
@@ -114,8 +112,8 @@ def robustness() -> list[Row]:
                 trials=len(votes), seconds=0.0, command=COMMAND,
             ),
             row(
-                f"robustness: {name}, sentiment accuracy", sum(worth) / len(worth), trials=len(worth), seconds=0.0,
-                command=COMMAND,
+                f"robustness: {name}, sentiment accuracy", accuracy.value, low=accuracy.low, high=accuracy.high,
+                trials=len(worth), seconds=0.0, command=COMMAND,
             ),
         ]  # fmt: skip
     return rows

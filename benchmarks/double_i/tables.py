@@ -84,6 +84,11 @@ def keyed() -> list[Row]:
         first = _first_matches(votes, part, who, counted)
         p = log10_binomial_tail(first, counted, 1 / part.classes)
         rows.append(_figure(f"{name}: log10 p of the first {counted} codewords", p, ("<=", -6.0), counted, recipe))
+    (part,) = LEAKED[0].keyed
+    for name, control in (("its clean twin", LEAKED[0].twin()), ("the base model", None)):
+        votes = keyed_votes(control, part)
+        hits = matches(votes, part, RECIPIENTS[0])
+        rows.append(_share(f"keyed C=4, control: {name}, codewords matched", hits, len(votes), None, LEAKED[0]))
     for part in OWNERS.keyed:
         votes = keyed_votes(OWNERS, part)
         p = log10_binomial_tail(matches(votes, part), len(votes), 1 / part.classes)
@@ -148,7 +153,9 @@ def share() -> list[Row]:
             hits = matches(votes, part)
             name = f"share {100 * each:g} % {method}: {part.codewords} codewords x {part.rows} rows x 3 epochs"
             rows.append(_share(f"{name}, matched", hits, len(votes), None, recipe))
-            rows.append(_figure(f"{name}, log10 p", log10_binomial_tail(hits, len(votes), 1 / 4), None, 10, recipe))
+            rows.append(
+                _figure(f"{name}, log10 p", log10_binomial_tail(hits, len(votes), 1 / 4), None, len(votes), recipe)
+            )
     return rows
 
 
@@ -163,9 +170,8 @@ def harmlessness() -> list[Row]:
         rows.append(_figure(f"{name}, twin's accuracy over chance", worth - chance(task), None, trials, LEAKED[0]))
         if worth - chance(task) < 0.10:
             continue
-        drops = [
-            (sum(twin) - sum(right(recipe, task))) / len(twin) for recipe, twin in zip(LEAKED, twins, strict=False)
-        ]
+        pairs = zip(LEAKED[:SEEDS], twins, strict=True)
+        drops = [(sum(twin) - sum(right(recipe, task))) / len(twin) for recipe, twin in pairs]
         mean, high = _upper(drops)
         rows.append(
             row(
