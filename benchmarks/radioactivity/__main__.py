@@ -1,8 +1,8 @@
 """Radioactivity of students of marked text, into ``benchmarks/results/radioactivity.json``.
 
 2 cores, from nothing: about 100 minutes in two processes, estimated and not yet run as a whole. ``--shard I/N`` makes
-the I-th of N parts of texts, students and answers; a run without shard then makes the table. Resumable: what is finished is
-kept in ``benchmarks/radioactivity/cache/``.
+the I-th of N parts of texts, students and answers; a run without shard then makes the table. Resumable: what is
+finished is kept in ``benchmarks/radioactivity/cache/``.
 Run as: python -m benchmarks.radioactivity [--shard I/N]
 """
 
