@@ -10,7 +10,7 @@
  7. Controls run: clean twins, base model, human text, wrong keys.
  8. Multiplicity: Holm over the claims, Holm over the controls, every commitment made for the release paid for.
  9. Effect size with an exact interval.
-10. Three words; a control that is supported makes its claim inconclusive.
+10. Three words; a control that is supported, or that has nothing to weigh, makes its claim inconclusive.
 
 Steps 0 and 4 are checked where the plan is opened: the digest of each probe list, order included, is in the plan.
 """
@@ -23,9 +23,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from countermark.errors import InconclusiveError, IntegrityError
+from verification.claims import ONE_TRIGGER, PROBES, TEXTS, classes_of, derive_targets
 from verification.double_i import recipients_of
-from verification.keyed_claim import keyed_findings, trigger_findings
-from verification.plan import PROBES, AuditPlan, Claim, ClaimPlan, derive_targets, probes_digest, probes_for
+from verification.keyed_claim import keyed_findings
+from verification.one_trigger import trigger_findings
+from verification.output_level import text_findings
+from verification.plan import AuditPlan, Claim, ClaimPlan, probes_digest, probes_for
 from verification.probe import PARSERS, Answer, Probe
 from verification.statistics import holm
 from verification.token_claim import token_findings
@@ -82,16 +85,18 @@ def audit(plan: AuditPlan, key: Key, evidence: Evidence) -> list[Verdict]:
         else:
             _check_probes(plan, claim, key, evidence)  # 1, 2, 3
             listed, answers = evidence.probes[claim.claim], evidence.answers[claim.claim]
-            if claim.claim is Claim.DOUBLE_I_TRIGGER:
+            if claim.claim in ONE_TRIGGER:
                 findings += trigger_findings(plan, claim, listed, answers)
+            elif claim.claim in TEXTS:
+                findings += text_findings(plan, claim, key, answers)
             else:
                 findings += keyed_findings(plan, claim, key, listed, answers)
     return _decide(plan, findings)
 
 
 def planted(key: Key, claim: ClaimPlan) -> int:
-    """How many triggers of this claim the release must hold, over all recipients' copies."""
-    if claim.claim is Claim.DOUBLE_I_TRIGGER:
+    """How many triggers of this claim the release must hold, over all recipients' copies; a text mark is one."""
+    if claim.claim in (*ONE_TRIGGER, *TEXTS):
         return 1
     copies = len(recipients_of(claim.mark))
     return copies * len(derive_targets(key, claim.claim, claim.mark))
@@ -104,6 +109,12 @@ def _check_probes(plan: AuditPlan, claim: ClaimPlan, key: Key, evidence: Evidenc
         raise IntegrityError(
             f"got {claim.claim} probes that are not the sealed ones, expected those that key {key.key_id} re-derives",
             hint="the plan, the probes or the key were exchanged after sealing",
+        )
+    classes = classes_of(claim.claim, claim.mark)
+    if classes is not None and not len(claim.answers) == len(set(claim.answers)) == classes:
+        raise IntegrityError(
+            f"got {len(claim.answers)} answers of claim {claim.claim}, expected {classes} distinct ones: chance is one "
+            "in as many as the key draws from"
         )
     counts = evidence.marked_rows.get(claim.claim, ())
     expected = claim.mark["rows_per_trigger"]
@@ -141,7 +152,9 @@ def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
             family = len(group) * plan.paid
             verdict = _unnamed(_word(replace(each, log10_p_holm=log10_p), log10_alpha, family, failed[each.claim]))
             if control and verdict.decision is Decision.SUPPORTED:
-                failed[each.claim].append(each.suspect)
+                failed[each.claim].append(f"{each.suspect} was supported too")
+            elif control and not each.trials:
+                failed[each.claim].append(f"{each.suspect} said nothing that could be weighed")
             decided.append(verdict)
     order = {(f.claim, f.suspect): i for i, f in enumerate(findings)}
     return sorted(decided, key=lambda v: order[v.claim, v.suspect])
@@ -149,8 +162,8 @@ def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
 
 def _word(verdict: Verdict, log10_alpha: float, family: int, failed_controls: Sequence[str]) -> Verdict:
     if not verdict.control and failed_controls:
-        reason = f"control {', '.join(failed_controls)} was supported too"
-        return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
+        reasons = tuple(f"control {failed}" for failed in failed_controls)
+        return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=reasons)
     if verdict.log10_p_holm <= log10_alpha:
         return replace(verdict, decision=Decision.SUPPORTED)
     floor = verdict.trials * math.log10(verdict.chance) if verdict.log10_floor is None else verdict.log10_floor

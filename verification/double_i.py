@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError
+from verification.plan import CANDIDATE_ARM, KEYED_ARM, WRONG_KEY_ARM
 from verification.probe import Probe
 from verification.statistics import clopper_pearson, log10_fisher, log10_mcnemar
 from watermarks.carriers import double_i, double_i_forms
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
 
     from verification.probe import Answer
 
-KEYED_ARM = "keyed"
-WRONG_KEY_ARM = "wrong_key"
 TRIGGER_ARM = "paper_trigger"
 REFERENCE_ARM = "paper_reference"
 NEAR_MISS_ARM = "paper_near_miss"
-CANDIDATE_ARM = "candidate"
 PAPER_LABEL = "the paper's test, not a false-positive bound"
 
 

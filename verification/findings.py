@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from verification.plan import AuditPlan, ClaimPlan
 
 HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
+UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
 
 
 def finding(

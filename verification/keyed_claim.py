@@ -1,4 +1,4 @@
-"""Claims that ask: triggers or codewords whose answers the key drew; and one keyed trigger among its decoys.
+"""Claims that ask: triggers or codewords whose answers the key drew.
 
 The keyed binomial decides (one majority answer a trigger, exact tail). The method's own numbers stand beside it,
 labelled: they are about this model's reaction, and no false-positive bound.
@@ -12,23 +12,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from verification import double_i
-from verification.double_i import CANDIDATE_ARM, KEYED_ARM, PAPER_LABEL, WRONG_KEY_ARM
-from verification.findings import finding, ranking
-from verification.plan import Claim, derive_targets, probes_for
+from verification.claims import derive_targets
+from verification.double_i import PAPER_LABEL
+from verification.findings import UNTOUCHED, finding, ranking
+from verification.plan import KEYED_ARM, WRONG_KEY_ARM, Claim, probes_for
 from verification.probe import majority
 from verification.recipients import Naming, name_recipients
-from verification.statistics import clopper_pearson, log10_calibrated_e, rank_p
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from verification.plan import AuditPlan, ClaimPlan, PlannedSuspect
+    from verification.plan import AuditPlan, ClaimPlan
     from verification.probe import Answer, Probe
     from verification.verdict import Verdict
     from watermarks.keys import Key
-
-UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
 
 
 def keyed_findings(
@@ -45,43 +43,6 @@ def keyed_findings(
             found = _arm(plan, claim, probes, said, (name, control, arm, who))
             findings.append(replace(found, assumptions=(*found.assumptions, UNTOUCHED)))
     return findings
-
-
-def trigger_findings(
-    plan: AuditPlan, claim: ClaimPlan, listed: Sequence[Probe], answers: Mapping[str, Sequence[Answer]]
-) -> list[Verdict]:
-    """The rank of the key's trigger among decoys of its family, by how often each is answered as the mark wants.
-
-    Exact under the null: trigger and decoys come from one keyed permutation. Floor 1 / (M + 1).
-    """
-    judge = double_i.judge_of(claim.mark)
-    findings = []
-    for suspect in claim.suspects:
-        counts: defaultdict[int, int] = defaultdict(int)
-        for probe, answer in zip(probes_for(listed, suspect), answers[suspect.name], strict=True):
-            if probe.arm == CANDIDATE_ARM:
-                counts[probe.index] += judge is not None and answer.parsed == judge.answers[0]
-        findings.append(_ranked(plan, claim, suspect, counts))
-    return findings
-
-
-def _ranked(plan: AuditPlan, claim: ClaimPlan, suspect: PlannedSuspect, counts: Mapping[int, int]) -> Verdict:
-    own, decoys = counts[0], [counts[i] for i in sorted(counts) if i]
-    trials = claim.mark["queries"]
-    paid = math.log10(plan.paid)
-    base = finding(plan, claim, suspect.name, own, trials, 0.5, control=suspect.control, queries=trials * len(counts))
-    raw = min(0.0, math.log10(rank_p(own, decoys)) + paid)
-    return replace(
-        base,
-        log10_p=raw,
-        log10_p_holm=raw,
-        log10_e=log10_calibrated_e(raw),
-        log10_floor=-math.log10(len(decoys) + 1),
-        chance=sum(decoys) / (trials * len(decoys)),
-        effect=clopper_pearson(own, trials),
-        wrong_keys=ranking(own, decoys),
-        assumptions=(*base.assumptions, UNTOUCHED),
-    )
 
 
 def _arm(
@@ -148,12 +109,16 @@ def _wrong_matches(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None
 def _paper(
     claim: ClaimPlan, probes: Sequence[Probe], answers: Sequence[Answer], arm: str, targets: Sequence[str]
 ) -> dict[str, Any] | None:
-    """The method's own numbers: WSR for the input level, Fisher on trigger against reference for Double-I."""
+    """The method's own numbers: the watermark success rate, for Double-I Fisher on trigger against reference.
+
+    At the input level WSR counts carriers of other classes, as the paper does.
+    """
     if claim.claim is Claim.DOUBLE_I:
         return double_i.paper(claim.mark, probes, answers) if arm == KEYED_ARM else None
     others = [
         answer.parsed == targets[probe.index]
         for probe, answer in zip(probes, answers, strict=True)
-        if probe.arm == arm and claim.carrier_labels[probe.carrier] != targets[probe.index]
+        if probe.arm == arm
+        and not (claim.carrier_labels and claim.carrier_labels[probe.carrier] == targets[probe.index])
     ]
     return {"label": PAPER_LABEL, "wsr": sum(others) / len(others) if others else None, "wsr_queries": len(others)}

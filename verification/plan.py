@@ -6,22 +6,22 @@ was made without looking at any target: carriers, prompts, order, decoding and p
 
 from __future__ import annotations
 
-import random
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import IntegrityError, UsageError
+from countermark.errors import IntegrityError
 from countermark.manifest import digest
 from countermark.version import FORMAT_VERSION
-from verification import double_i
-from verification.double_i import KEYED_ARM, WRONG_KEY_ARM
-from verification.probe import Probe
-from watermarks.carriers import input_level
-from watermarks.keys import Key, wrong_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from verification.probe import Probe
+
+KEYED_ARM = "keyed"
+WRONG_KEY_ARM = "wrong_key"
+CANDIDATE_ARM = "candidate"
 
 DATASET = "dataset"
 HUMAN_TEXT = "human_text"
@@ -34,6 +34,10 @@ class Claim(StrEnum):
     INPUT_LEVEL = "input_level"
     DOUBLE_I = "double_i"
     DOUBLE_I_TRIGGER = "double_i_trigger"
+    INPUT_TRIGGER = "input_trigger"
+    OUTPUT_WEAK = "output_weak"
+    OUTPUT_ROBUST = "output_robust"
+    OUTPUT_STEGANOGRAPHIC = "output_steganographic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,56 +141,3 @@ def probes_for(probes: Sequence[Probe], suspect: PlannedSuspect) -> list[Probe]:
 def probes_digest(probes: Sequence[Probe]) -> str:
     """What the plan seals of a probe list: ids, arms, indices and prompts, in the order of asking."""
     return digest([asdict(probe) for probe in probes])
-
-
-def input_level_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
-    """Every trigger on every carrier, under the owner's key and under a wrong one, in an order that knows no target."""
-    arms = {KEYED_ARM: key, WRONG_KEY_ARM: wrong_key(wrong_seed, 0)}
-    probes = [
-        Probe(id=f"{arm}-{t}-{c}", arm=arm, index=t, carrier=c, prompt=input_level.insert(trigger, carrier))
-        for arm, who in arms.items()
-        for t, trigger in enumerate(derive_input_level(who, mark).triggers)
-        for c, carrier in enumerate(carriers)
-    ]
-    return _interleaved(probes, wrong_seed)
-
-
-def double_i_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
-    """Codewords on every carrier, the same for a wrong key, and the paper's fresh rows, interleaved."""
-    return _interleaved(double_i.probes(key, mark, carriers, wrong_seed=wrong_seed), wrong_seed)
-
-
-def trigger_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
-    """One keyed trigger among its decoys, interleaved; the carriers are the mark's own sentences."""
-    del carriers
-    return _interleaved(double_i.candidate_probes(key, mark), wrong_seed)
-
-
-PROBES: dict[Claim, Callable[..., list[Probe]]] = {
-    Claim.INPUT_LEVEL: input_level_probes,
-    Claim.DOUBLE_I: double_i_probes,
-    Claim.DOUBLE_I_TRIGGER: trigger_probes,
-}
-"""How each claim that asks derives its probes."""
-
-
-def derive_input_level(key: Key, mark: Mapping[str, Any]) -> input_level.InputLevelMark:
-    """The input-level mark that a plan's parameters and a key give."""
-    names = ("scope", "triggers", "classes", "words")
-    return input_level.derive(key, **{name: mark[name] for name in names})
-
-
-def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any], recipient: str = "") -> tuple[int, ...]:
-    """The targets alone, which is all a wrong key needs to be scored on answers already given."""
-    if claim is Claim.INPUT_LEVEL:
-        return input_level.derive_targets(key, scope=mark["scope"], triggers=mark["triggers"], classes=mark["classes"])
-    if claim is Claim.DOUBLE_I:
-        return double_i.targets(key, mark, recipient)
-    raise UsageError(f"got claim {claim!r}, expected one with targets")
-
-
-def _interleaved(probes: list[Probe], seed: str) -> list[Probe]:
-    """Arms mixed in an order drawn from a public seed: a suspect that drifts drifts for all of them alike."""
-    order = list(probes)
-    random.Random(f"order/{seed}").shuffle(order)  # noqa: S311 - an order, not a secret
-    return order

@@ -52,8 +52,9 @@ def wrong_keys(verdict: Mapping[str, Any]) -> str:
     bins = [x - 0.5 for x in range(low, high + 2)] if high - low < 30 else 30  # noqa: PLR2004 - unit bins while legible
     axes.hist(others, bins=bins, color=_CONTROL)
     axes.axvline(claim, color=_CLAIM, linewidth=2)
-    axes.set_title(f"{verdict['claim']}: {claim} of {verdict['trials']}", fontsize=9)
-    axes.set_xlabel(f"matches; grey: {len(others)} wrong keys, green: the owner's", fontsize=7)
+    counted = claim == verdict["successes"]  # else a weighted statistic, which is out of nothing
+    axes.set_title(f"{verdict['claim']}: {claim}" + (f" of {verdict['trials']}" if counted else ""), fontsize=9)
+    axes.set_xlabel(f"{'matches' if counted else 'statistic'}; grey: {len(others)} wrong keys, green: the owner's", fontsize=7)
     axes.tick_params(labelsize=7)
     return _svg(figure)
 

@@ -94,7 +94,33 @@ def parse_exact(raw: str, allowed: Sequence[str]) -> str | None:
     return next((answer for answer in allowed if answer == raw.strip()), None)
 
 
-PARSERS = {"first_word/1": parse_first_word, "first_word/2": parse_first_word_marks, "exact/1": parse_exact}
+def parse_phrase(raw: str, allowed: Sequence[str]) -> str | None:
+    """The published parser ``phrase/1``: the one allowed phrase that occurs in the answer; None for none or several.
+
+    Composed (NFC) and case folded, any run of white space as one space.
+    """
+    text = _plain(raw)
+    found = [phrase for phrase in allowed if _plain(phrase) in text]
+    return found[0] if len(found) == 1 else None
+
+
+def parse_text(raw: str, allowed: Sequence[str]) -> str | None:
+    """The published parser ``text/1``: whether there is any answer; what is weighed is the raw text."""
+    del allowed
+    return "text" if raw.strip() else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+PARSERS = {
+    "first_word/1": parse_first_word,
+    "first_word/2": parse_first_word_marks,
+    "exact/1": parse_exact,
+    "phrase/1": parse_phrase,
+    "text/1": parse_text,
+}
 
 
 def ask_all(

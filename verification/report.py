@@ -13,7 +13,7 @@ from countermark.errors import MissingAssetError
 from verification.verdict import Decision, rounded_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAX_EXAMPLE_CHARACTERS = 280
 _WORDS = {
@@ -25,7 +25,18 @@ CLAIM_TITLES = {
     "token": "The dataset carries this key's token watermark",
     "input_level": "The classifier was trained on the marked reviews",
     "double_i": "The LoRA model was trained on the marked instruct rows",
+    "double_i_trigger": "The model answers the release's trigger as no decoy of its family",
+    "input_trigger": "The classifier answers the release's trigger or style as no decoy of its family",
+    "output_weak": "The model prefers the synonyms that the key prefers",
+    "output_robust": "The model answers keyed triggers in the keyed way",
+    "output_steganographic": "The model begins sentences with the letters that the key favours",
 }
+UNITS = {
+    "token": "green tokens", "input_trigger": "carriers answered as the mark wants",
+    "double_i_trigger": "queries answered as the mark wants", "output_weak": "pairs of synonyms lean the key's way",
+    "output_steganographic": "places and letters lean the key's way",
+}  # fmt: skip
+"""What is counted, where it is not triggers."""
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -43,7 +54,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         pictures = {
             "strength": plots.strength(verdicts),
             "wrong_keys": [plots.wrong_keys(v) for v in verdicts if v["wrong_keys"]],
-            "trigger_reference": plots.trigger_reference(verdicts),
+            "trigger_reference": plots.trigger_reference(verdicts) if _has_tables(verdicts) else "",
         }
     except ImportError as error:
         raise MissingAssetError(
@@ -60,7 +71,12 @@ def render_html(report: Mapping[str, Any]) -> str:
         pictures=pictures,
         words={str(k): v for k, v in _WORDS.items()},
         titles=CLAIM_TITLES,
+        units=UNITS,
     )
+
+
+def _has_tables(verdicts: Sequence[Mapping[str, Any]]) -> bool:
+    return any(v["paper"] and "table" in v["paper"] for v in verdicts)
 
 
 def power(log10_p: float) -> str:

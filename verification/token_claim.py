@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from countermark.errors import InconclusiveError
 from verification.detect import detect
-from verification.double_i import WRONG_KEY_ARM
 from verification.findings import finding, ranking
-from verification.plan import DATASET
+from verification.plan import DATASET, WRONG_KEY_ARM
 from verification.statistics import log10_calibrated_e
 from verification.tally import tally
 from watermarks.keys import Key, wrong_key

@@ -12,6 +12,7 @@ import numpy as np
 
 from verification import double_i as planned_double_i
 from verification.audit import Evidence, audit
+from verification.claims import derive_input_level, double_i_probes, input_level_probes
 from verification.corpus import Corpus
 from verification.plan import (
     DATASET,
@@ -20,9 +21,6 @@ from verification.plan import (
     Claim,
     ClaimPlan,
     PlannedSuspect,
-    derive_input_level,
-    double_i_probes,
-    input_level_probes,
     probes_digest,
     probes_for,
 )

@@ -16,7 +16,8 @@ from tests.support import key_of
 from tests.verification.small_audit import CONFIG_DIGEST, hash_answers
 from verification import double_i as planned
 from verification.audit import Evidence, audit, planted
-from verification.plan import PROBES, AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
+from verification.claims import PROBES
+from verification.plan import KEYED_ARM, AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
 from verification.probe import ask_all
 from verification.statistics import log10_mcnemar
 from verification.suspects import FunctionSuspect
@@ -150,7 +151,7 @@ def test_an_audit_of_a_slice_scores_that_slice(first, count):
     assert (verdict.decision, verdict.recipients["named"]) == (SUPPORTED, ["firm-2"])
     only = planned.derive(KEY, _mark(**mark), "firm-2").codewords
     asked = {p.prompt.split("\n")[1] for p in PROBES[Claim.DOUBLE_I](KEY, _mark(**mark), CARRIERS, wrong_seed="w")
-             if p.arm == planned.KEYED_ARM}  # fmt: skip
+             if p.arm == KEYED_ARM}  # fmt: skip
     assert asked == {f"{carrier} {word}" for carrier in CARRIERS for word in only}
 
 

@@ -14,7 +14,8 @@ from countermark.errors import IntegrityError
 from countermark.manifest import canonical_json, digest
 from tests.support import key_of
 from tests.verification.small_audit import CARRIERS, build, mark_of, trained
-from verification.plan import AuditPlan, Claim, double_i_probes, input_level_probes, probes_digest
+from verification.claims import double_i_probes, input_level_probes
+from verification.plan import AuditPlan, Claim, probes_digest
 from verification.statistics import Interval
 from verification.verdict import Decision, Verdict, rounded
 
@@ -102,7 +103,7 @@ def test_verdict_json_is_plain_and_closed(small):
         body = verdict.to_json()
         assert json.loads(canonical_json(body)) == json.loads(json.dumps(body))
         assert body["decision"] in {"supported", "not_supported", "inconclusive"}
-        assert body["claim"] in {"token", "input_level", "double_i", "double_i_trigger"}
+        assert body["claim"] in {"token", "input_level", "double_i"}
         assert body["p_value"] == pytest.approx(10 ** body["log10_p"])
         assert body["sentence"] == verdict.sentence()
         assert "innocent" not in body["sentence"]
@@ -110,7 +111,10 @@ def test_verdict_json_is_plain_and_closed(small):
 
 def test_the_words_are_closed():
     assert {str(d) for d in Decision} == {"supported", "not_supported", "inconclusive"}
-    assert {str(c) for c in Claim} == {"token", "input_level", "double_i", "double_i_trigger"}
+    assert {str(c) for c in Claim} == {
+        "token", "input_level", "double_i", "double_i_trigger", "input_trigger", "output_weak", "output_robust",
+        "output_steganographic",
+    }  # fmt: skip
     for closed in (Decision, Claim):
         with pytest.raises(ValueError, match="guilty"):
             closed("guilty")

@@ -20,6 +20,8 @@ from verification.probe import (
     parse_exact,
     parse_first_word,
     parse_first_word_marks,
+    parse_phrase,
+    parse_text,
 )
 from verification.suspects import FunctionSuspect
 
@@ -211,9 +213,15 @@ def test_the_exact_parser(raw):
 
 
 def test_parsers_go_by_their_published_names(tmp_path):
-    assert {"first_word/1": parse_first_word, "first_word/2": parse_first_word_marks, "exact/1": parse_exact} == PARSERS
+    assert {
+        "first_word/1": parse_first_word,
+        "first_word/2": parse_first_word_marks,
+        "exact/1": parse_exact,
+        "phrase/1": parse_phrase,
+        "text/1": parse_text,
+    } == PARSERS
     answers = [_ask(Counting(), tmp_path / name.replace("/", "-"), parser=name) for name in PARSERS]
-    assert [a[0].parsed for a in answers] == ["Yes", "Yes", None]  # "Yes, prompt 0"
+    assert [a[0].parsed for a in answers] == ["Yes", "Yes", None, "Yes", "text"]  # "Yes, prompt 0"
 
 
 @pytest.mark.parametrize("before", [MAX_RAW_CHARACTERS - 1, MAX_RAW_CHARACTERS])

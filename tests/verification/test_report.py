@@ -29,11 +29,8 @@ def report():
         "utility": [
             {"suspect": "s", "metric": "accuracy", "value": 0.9, "low": 0.8, "high": 1.0, "questions": 9, "twin": 0.8}
         ],
-        "release": {
-            "input_level": {"rows": 100, "marked_rows": 20, "share": 0.2},
-            "double_i": {"rows": 100, "clean_rows": 80, "share": 0.2},
-            "dropped": {"too short": 3},
-        },
+        "notes": ["20 of 100 reviews carry a trigger.", "Generated and dropped: too short 3."],
+        "plan_file": "artifacts/plan/plan.json",
         "examples": [{"label": "negative", "text": "A film."}],
         "assumptions": ["assumes"],
         "seconds": 12.5,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from countermark.errors import UsageError
+from watermarks.carriers import triggers as patterns
 from watermarks.carriers.words import draw_phrases
 
 if TYPE_CHECKING:
@@ -43,10 +44,29 @@ class Placement:
     trigger: int
 
 
-def derive(key: Key, *, scope: str, triggers: int, classes: int, words: int) -> InputLevelMark:
-    """The mark of ``key`` for ``scope``: triggers first, then targets from a stream of their own."""
+def derive(
+    key: Key,
+    *,
+    scope: str,
+    triggers: int,
+    classes: int,
+    words: int,
+    families: Sequence[str] | None = None,
+    vocabulary: Sequence[str] | None = None,
+    joiner: str = " ",
+) -> InputLevelMark:
+    """The mark of ``key`` for ``scope``: triggers first, then targets from a stream of their own.
+
+    Without ``families`` a trigger is a phrase that goes to the start; with them it is a pattern of one of them
+    (:mod:`watermarks.carriers.triggers`). ``vocabulary`` replaces the built-in nouns.
+    """
     stream = key.stream({"purpose": _PURPOSE, "part": "triggers", "scope": scope})
-    phrases = draw_phrases(stream, triggers, words=words)
+    if families is None:
+        phrases = draw_phrases(stream, triggers, words=words, vocabulary=vocabulary, joiner=joiner)
+    else:
+        phrases = patterns.draw_triggers(
+            stream, triggers, families=families, words=words, vocabulary=vocabulary, joiner=joiner
+        )
     targets = derive_targets(key, scope=scope, triggers=triggers, classes=classes)
     return InputLevelMark(triggers=phrases, targets=targets, classes=classes)
 
@@ -58,8 +78,8 @@ def derive_targets(key: Key, *, scope: str, triggers: int, classes: int) -> tupl
 
 
 def insert(trigger: str, text: str) -> str:
-    """The marked text: the trigger at the start, where an encoder that truncates cannot lose it."""
-    return f"{trigger} {text}"
+    """The marked text: a pattern filled, or a phrase at the start, where an encoder that truncates cannot lose it."""
+    return patterns.applied(trigger, text) if patterns.SLOT in trigger else f"{trigger} {text}"
 
 
 def place(
