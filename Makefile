@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?=
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo test test-unit lint clean bench-schemes bench-double-i bench-radioactivity
+.PHONY: install demo test test-unit lint clean bench-schemes bench-double-i bench-radioactivity bench-dataset-marks bench-ledger
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,12 @@ bench-double-i: install
 
 bench-radioactivity: install
 	$(BIN)/python -m benchmarks.radioactivity
+
+bench-dataset-marks: install
+	$(BIN)/python -m benchmarks.dataset_marks
+
+bench-ledger: install
+	$(BIN)/python -m benchmarks.ledger
 
 lint: install
 	$(BIN)/ruff check .

@@ -35,3 +35,7 @@ class Agreement:
         """The probability that the classifier gives to each text's own label."""
         probabilities = self._pipeline.predict_proba(list(texts))
         return [float(row[label]) for row, label in zip(probabilities, labels, strict=True)]
+
+    def labels(self, texts: Sequence[str]) -> list[int]:
+        """The label that the classifier gives to each text."""
+        return [int(label) for label in self._pipeline.predict(list(texts))]

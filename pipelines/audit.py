@@ -16,8 +16,9 @@ from pipelines.records import open_record
 from pipelines.sources import balanced, load_reviews
 from verification import double_i
 from verification.audit import Evidence, audit
+from verification.claims import derive_input_level
 from verification.corpus import Corpus
-from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan, derive_input_level
+from verification.plan import DATASET, HUMAN_TEXT, AuditPlan, Claim, ClaimPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,10 +14,9 @@ import typer
 
 from countermark.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CountermarkError
 from countermark.version import __version__
-from pipelines import cli_readers
+from pipelines import cli_readers, cli_releases
 from pipelines.cli_common import (
     ConfigArgument,
-    DataOption,
     DryRunOption,
     InputOption,
     JsonOption,
@@ -27,15 +26,15 @@ from pipelines.cli_common import (
     QuietOption,
     RunOption,
     SetOption,
-    data_override,
+    config_kind,
     finish,
-    is_release_config,
-    load_release_config,
+    load_dataset,
     load_run_config,
     refuse_release,
     run_folder,
 )
 from pipelines.cli_keys import assets_app, keys_app
+from pipelines.cli_ledger import ledger_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,10 +43,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks print local variables, and locals may be keys
     help="Marks text, datasets and models, and proves the mark later with exact tests.",
 )
-plan_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plans, sealed before the first query.")
+_PLANS = "Plans, sealed before the first query; and what has to be fixed before any key draws."
+plan_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_PLANS)
 app.add_typer(keys_app, name="keys")
 app.add_typer(plan_app, name="plan")
 app.add_typer(assets_app, name="assets")
+app.add_typer(ledger_app, name="ledger")
 
 
 def _version(value: bool) -> None:
@@ -80,6 +81,16 @@ def run_command(
     """Generates, marks, trains, probes, audits and reports: every stage, skipping what is complete."""
     from pipelines.commands import run_all
 
+    if config_kind(config) == "dataset":
+        from pipelines.dataset.commands import run_dataset
+
+        dataset = load_dataset(config, set_, keys, key_id)
+        lines, body, code = run_dataset(
+            dataset, out or Path("runs") / dataset.name, fresh=fresh, dry_run=dry_run, quiet=quiet
+        )
+        finish(lines, body, as_json=as_json, code=code)
+        return
+    refuse_release("run", config)
     loaded = load_run_config(config, set_, keys, key_id)
     code, lines, body = run_all(loaded, run_folder(loaded, out), fresh=fresh, dry_run=dry_run, quiet=quiet)
     finish(lines, body, as_json=as_json, code=code)
@@ -120,72 +131,7 @@ plan_app.command("audit")(
 )
 
 
-@app.command()
-def mark(
-    config: ConfigArgument,
-    run: RunOption = None,
-    data: DataOption = None,
-    set_: SetOption = None,
-    inputs: InputOption = None,
-    keys: KeysOption = None,
-    key_id: KeyIdOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Marks data: the generated sets of a run (input level, Double-I), or your own set for a release.
-
-    A config with `kind: release` marks your own instruct rows, one copy for each recipient.
-    """
-    if is_release_config(config):
-        from pipelines.release_commands import mark_release
-
-        release = load_release_config(config, [*(set_ or []), *data_override(data)], keys, key_id)
-        lines, body, code = mark_release(release, run or Path("runs") / release.name, dry_run=dry_run, quiet=quiet)
-        finish(lines, body, as_json=as_json, code=code)
-    else:
-        _stage_command("mark", "")(config, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
-
-
-@app.command()
-def audit(
-    config: ConfigArgument,
-    run: RunOption = None,
-    suspect: Annotated[
-        str | None, typer.Option("--suspect", help="Releases only: model folder, LoRA adapter folder or hub id.")
-    ] = None,
-    base: Annotated[str | None, typer.Option("--base", help="Base model of an adapter; it is a control too.")] = None,
-    data: DataOption = None,
-    control: Annotated[
-        list[str] | None, typer.Option("--control", help="A model that never saw the release. Repeatable.")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="Names this audit; each spends its own codewords.")] = "suspect",
-    system: Annotated[str | None, typer.Option("--system", help="System prompt of every query.")] = None,
-    set_: SetOption = None,
-    inputs: InputOption = None,
-    keys: KeysOption = None,
-    key_id: KeyIdOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Turns the sealed plan and its answers into verdicts; for a release, plans and asks first.
-
-    A config with `kind: release` audits `--suspect`: a folder, or a LoRA adapter over `--base`.
-    """
-    if is_release_config(config):
-        from pipelines.release_commands import audit_release
-
-        release = load_release_config(config, [*(set_ or []), *data_override(data)], keys, key_id)
-        lines, body, code = audit_release(
-            release, run or Path("runs") / release.name, suspect=suspect, base=base, controls=control or [],
-            name=name, system=system, dry_run=dry_run, quiet=quiet,
-        )  # fmt: skip
-        finish(lines, body, as_json=as_json, code=code)
-    else:
-        _stage_command("audit", "")(config, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
-
-
+cli_releases.register(app, plan_app, _stage_command)
 cli_readers.register(app)
 
 

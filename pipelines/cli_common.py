@@ -12,6 +12,7 @@ from countermark.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
+    from pipelines.dataset.config import DatasetConfig
     from pipelines.release_config import ReleaseConfig
 
 ConfigArgument = Annotated[
@@ -30,7 +31,10 @@ KeysOption = Annotated[Path | None, typer.Option("--keys", help="Key ring file (
 KeyIdOption = Annotated[str | None, typer.Option("--key-id", help="Key of the ring (default: its primary).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Says what would be done, and writes nothing.")]
-DataOption = Annotated[str | None, typer.Option("--data", help="Releases only: the dataset, instead of the config's.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Releases only: another dataset than the config's (file, folder, URL, hub id)."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 
@@ -39,11 +43,12 @@ def data_override(data: str | None) -> list[str]:
     return [f"dataset={json.dumps(data)}"] if data else []
 
 
-def is_release_config(config: Path) -> bool:
-    """Whether the config file is a release's."""
-    from pipelines.release_config import is_release
+def config_kind(config: Path) -> str:
+    """What a config file says it is: ``run`` (the default), ``release`` or ``dataset``."""
+    from pipelines.yamlsource import read_yaml
 
-    return is_release(config)
+    body = read_yaml(config).data
+    return str(body.get("kind", "run")) if isinstance(body, dict) else "run"
 
 
 def refuse_release(verb: str, config: Path) -> None:
@@ -52,10 +57,17 @@ def refuse_release(verb: str, config: Path) -> None:
     Raises:
         UsageError: the config is a release's.
     """
-    if is_release_config(config):
-        raise UsageError(
-            f"got a release's config for `{verb}`, expected a run's", hint="releases have `mark` and `audit`"
-        )
+    kind = config_kind(config)
+    if kind != "run":
+        verbs = "`mark`, `audit` and `run`" if kind == "dataset" else "`mark` and `audit`"
+        raise UsageError(f"got a {kind} config for `{verb}`, expected a run's", hint=f"{kind}s have {verbs}")
+
+
+def load_dataset(config: Path, overrides: list[str] | None, keys: Path | None, key_id: str | None) -> DatasetConfig:
+    """The dataset release's config with overrides and the key options applied."""
+    from pipelines.dataset.config import load_dataset_config
+
+    return load_dataset_config(config, [*(overrides or []), *_key_overrides(keys, key_id)])
 
 
 def load_release_config(

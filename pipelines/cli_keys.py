@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines import cli_keylife
 from pipelines.cli_common import (
     ConfigArgument,
     DryRunOption,
@@ -15,43 +16,72 @@ from pipelines.cli_common import (
     KeysOption,
     OutOption,
     SetOption,
+    config_kind,
     finish,
-    is_release_config,
+    load_dataset,
     load_release_config,
     load_run_config,
     run_folder,
 )
+from pipelines.cli_keyoptions import (
+    CopyFdOption,
+    CopyFileOption,
+    FdOption,
+    FileOption,
+    KeyringOption,
+    LedgerOption,
+    PurposeOption,
+    RingArgument,
+    ScopeOption,
+    key_scope,
+    passphrase_source,
+    place,
+)
 
 keys_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Key rings: make one, look at it, commit to a key."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Key rings: make one, look at it, commit to a key, lead a key through its life.",
 )
+cli_keylife.register(keys_app)
 assets_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Embedded models and data.")
 
 
 @keys_app.command("new")
 def keys_new(
     ring: Annotated[Path, typer.Argument(metavar="FILE", help="Key ring file to create.")],
-    passphrase_file: Annotated[Path, typer.Option("--passphrase-file", help="0600 file; made if there is none.")],
+    purpose: PurposeOption = "",
+    scope: ScopeOption = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option("--passphrase-file", help="0600 file; made if there is none.")
+    ] = None,
+    passphrase_fd: FdOption = None,
+    passphrase_keyring: KeyringOption = None,
+    ledger: LedgerOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Makes a sealed key ring with one fresh key; an existing file is never touched."""
-    from pipelines.commands import new_key_ring
+    from pipelines.keycommands import make
 
-    lines, body = new_key_ring(ring, passphrase_file, dry_run=dry_run)
+    source = passphrase_source(passphrase_file, passphrase_fd, passphrase_keyring)
+    lines, body = make(ring, source, purpose=purpose, scope=key_scope(scope), ledger=ledger, dry_run=dry_run)
     finish(lines, body, as_json=as_json)
 
 
 @keys_app.command("show")
 def keys_show(
-    ring: Annotated[Path, typer.Argument(metavar="FILE", help="Key ring file.")],
-    passphrase_file: Annotated[Path, typer.Option("--passphrase-file", help="0600 file with the passphrase.")],
+    rings: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Key ring files, of one passphrase.")],
+    passphrase_file: FileOption = None,
+    passphrase_fd: FdOption = None,
+    passphrase_keyring: KeyringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Lists ids and states of a ring's keys; never a byte of them."""
-    from pipelines.commands import show_key_ring
+    """Lists ids, versions, states and dates of the keys of one or several rings; never a byte of them."""
+    from pipelines.keycommands import Place, show
 
-    lines, body = show_key_ring(ring, passphrase_file)
+    passphrase = passphrase_source(passphrase_file, passphrase_fd, passphrase_keyring).read()
+    lines, body = show([Place(path=ring, passphrase=passphrase) for ring in rings])
     finish(lines, body, as_json=as_json)
 
 
@@ -62,15 +92,99 @@ def keys_commit(
     set_: SetOption = None,
     keys: KeysOption = None,
     key_id: KeyIdOption = None,
+    ledger: LedgerOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Prints the commitment to a key and this config's marking, to be published before a public value B is drawn."""
-    from pipelines.commands import commit_key
+    from pipelines.keycommands import commit_key
 
-    load: Any = load_release_config if is_release_config(config) else load_run_config
+    load: Any = {"release": load_release_config, "dataset": load_dataset}.get(config_kind(config), load_run_config)
     loaded = load(config, set_, keys, key_id)
-    lines, body = commit_key(loaded, run_folder(loaded, out), dry_run=dry_run)
+    lines, body = commit_key(loaded, run_folder(loaded, out), ledger=ledger, dry_run=dry_run)
+    finish(lines, body, as_json=as_json)
+
+
+@keys_app.command("commitments")
+def keys_commitments(
+    ring: RingArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Writes the list to this file, as JSON.")] = None,
+    passphrase_file: FileOption = None,
+    passphrase_fd: FdOption = None,
+    passphrase_keyring: KeyringOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Lists every commitment made under the ring's keys: every one of a release has to be paid for."""
+    from pipelines.keycommands import commitments
+
+    lines, body = commitments(place(ring, passphrase_file, passphrase_fd, passphrase_keyring), out, dry_run=dry_run)
+    finish(lines, body, as_json=as_json)
+
+
+@keys_app.command("export")
+def keys_export(
+    ring: RingArgument,
+    to: Annotated[Path, typer.Option("--to", metavar="COPY", help="File to create.")],
+    key_id: Annotated[
+        list[str] | None, typer.Option("--key-id", help="Only these keys' secrets (repeatable; default: all).")
+    ] = None,
+    passphrase_file: FileOption = None,
+    passphrase_fd: FdOption = None,
+    passphrase_keyring: KeyringOption = None,
+    copy_passphrase_file: CopyFileOption = None,
+    copy_passphrase_fd: CopyFdOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Writes a sealed copy of the ring for another machine, under a passphrase of its own."""
+    from pipelines.keycommands import export
+
+    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring)
+    copy = passphrase_source(copy_passphrase_file, copy_passphrase_fd, option="--copy-passphrase")
+    lines, body = export(here, to, copy, key_id or [], dry_run=dry_run)
+    finish(lines, body, as_json=as_json)
+
+
+@keys_app.command("import")
+def keys_import(
+    ring: RingArgument,
+    copy: Annotated[Path, typer.Option("--from", metavar="COPY", help="The sealed copy.")],
+    passphrase_file: FileOption = None,
+    passphrase_fd: FdOption = None,
+    passphrase_keyring: KeyringOption = None,
+    ledger: LedgerOption = None,
+    copy_passphrase_file: CopyFileOption = None,
+    copy_passphrase_fd: CopyFdOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Brings in a copy of the same ring that goes on from this one, or makes FILE from it."""
+    from pipelines.keycommands import Place, import_copy
+
+    source = passphrase_source(copy_passphrase_file, copy_passphrase_fd, option="--copy-passphrase")
+    taken = Place(path=copy, passphrase=source.read())
+    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, new=not ring.exists(), ledger=ledger)
+    lines, body = import_copy(here, taken, dry_run=dry_run)
+    finish(lines, body, as_json=as_json)
+
+
+@keys_app.command("derive-id")
+def keys_derive_id(
+    ring: RingArgument,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RECIPIENT]...", help="Recipients.")] = None,
+    listed: Annotated[Path | None, typer.Option("--recipients", help="A file with one recipient a line.")] = None,
+    key_id: KeyIdOption = None,
+    passphrase_file: FileOption = None,
+    passphrase_fd: FdOption = None,
+    passphrase_keyring: KeyringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prints the id of each recipient's key: derived from the ring's key and stored nowhere."""
+    from pipelines.keycommands import read_names, recipients
+
+    wanted = [*(names or []), *(read_names(listed) if listed else [])]
+    lines, body = recipients(place(ring, passphrase_file, passphrase_fd, passphrase_keyring), wanted, key_id)
     finish(lines, body, as_json=as_json)
 
 

@@ -123,44 +123,6 @@ def list_runs(folder: Path) -> Result:
     return lines or [f"no runs in {folder}"], body
 
 
-def new_key_ring(ring: Path, passphrase_file: Path, *, dry_run: bool) -> Result:
-    """Makes a ring, and a passphrase file where there is none."""
-    from pipelines.keystage import ensure_ring
-
-    if ring.exists():
-        raise UsageError(
-            f"got {ring}, which exists, expected a new file", hint="choose another name; a ring is never overwritten"
-        )
-    if dry_run:
-        return [f"would make {ring}"], {"ring": str(ring), "dry_run": True}
-    ensure_ring(ring, passphrase_file)
-    return show_key_ring(ring, passphrase_file)
-
-
-def show_key_ring(ring: Path, passphrase_file: Path) -> Result:
-    """Ids and states."""
-    from watermarks.keystore import load_ring, read_secret_file
-
-    opened = load_ring(ring, read_secret_file(passphrase_file))
-    entries = [{"id": k.key_id, "state": str(s)} for k, s in zip(opened.keys, opened.states, strict=True)]
-    lines = [f"{e['id']}  {e['state']}{'  primary' if e['id'] == opened.primary else ''}" for e in entries]
-    return lines, {"ring": str(ring), "primary": opened.primary, "keys": entries}
-
-
-def commit_key(config: RunConfig, folder: Path, *, dry_run: bool) -> Result:
-    """The commitment that a run of this config in this folder will make; makes the ring where there is none."""
-    from pipelines.keystage import ensure_ring, make_commitment
-    from pipelines.progress import QuietProgress
-    from pipelines.stage import Context
-
-    context = Context(config=config, owner=folder / "owner", work=folder, progress=QuietProgress())
-    if dry_run and not context.ring_path().exists():
-        return [f"would make {context.ring_path()}"], {"ring": str(context.ring_path()), "dry_run": True}
-    ensure_ring(context.ring_path(), context.passphrase_path())
-    body = make_commitment(context.key().key_id, context, config)
-    return [f"{name}: {value}" for name, value in body.items()], body
-
-
 def list_assets() -> Result:
     """State of every embedded file."""
     from pipelines.assets import BOOLQ, COMMONSENSE_QA, MINILM, NEWS, REVIEWS, SMOLLM2, AssetFile, AssetTree

@@ -48,13 +48,17 @@ class PublicValue(Section):
 
 
 class KeysConfig(Section):
-    """Where the key ring is (relative: below the run folder), and how many commitments the release has to pay for."""
+    """Where the key ring is (relative: below the run folder), and how many commitments the release has to pay for.
+
+    ``ledger``, a SQLite file or a ``postgresql://`` URL, is told every event of the run and of its keys.
+    """
 
     ring: str = "owner/keys.json"
     passphrase_file: str = "owner/passphrase"  # noqa: S105 - a path
     commitments_made: Positive = 1
     key_id: str | None = None
     public_value: PublicValue | None = None
+    ledger: str | None = None
 
 
 class WatermarkConfig(BaseModel):

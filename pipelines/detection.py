@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
 from verification.detect import Found, Mark, TokenEvidence, detect, search
+from watermarks.keys import KeyState
 from watermarks.schemes import make_scheme, scheme_names
 from watermarks.schemes.base import check_statistic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipelines.config import RunConfig
     from verification.corpus import Corpus
     from verification.retokenise import Mismatch
+    from watermarks.keyring import KeyEntry, Standing
     from watermarks.keys import Key
     from watermarks.schemes import Scheme
 
@@ -58,6 +61,8 @@ def detect_files(files: Sequence[Path], config: RunConfig, what: Search) -> tupl
     for scheme in schemes if what.statistic else []:
         check_statistic(scheme, what.statistic)
     keys = _keys(config, what)
+    now = datetime.now(UTC)
+    standings = {key.key_id: entry.standing(now) for key, entry in keys}
     rows = [row for path in files for row in read_texts(path)]
     model = resolve_model(config.generate.model)
     corpus, lost = _corpus(model.path, rows, schemes[0])
@@ -69,15 +74,17 @@ def detect_files(files: Sequence[Path], config: RunConfig, what: Search) -> tupl
             subkey=key.token_subkey(scheme=scheme.name, params=scheme.params(), tokenizer=digest, scope=scope),
             statistic=what.statistic,
         )
-        for key in keys
+        for key, _ in keys
         for scheme in schemes
         for scope in what.scopes or (SCOPE,)
     ]
+    lives = [standings[key.key_id] for key, _ in keys for _ in schemes for _ in what.scopes or (SCOPE,)]
     log10_alpha = math.log10(config.audit.alpha)
     if len(marks) == 1:
-        lines, body, code = _one(corpus, marks[0], log10_alpha, what.device)
+        lines, body, code = _one(corpus, marks[0], lives[0], log10_alpha, what.device)
     else:
-        lines, body, code = _many(search(corpus, marks, device=what.device), log10_alpha)
+        lived = {mark.name: standing for mark, standing in zip(marks, lives, strict=True)}
+        lines, body, code = _many(search(corpus, marks, device=what.device), lived, log10_alpha)
     lines.append(f"re-tokenisation: {lost.lost} of {lost.windows} inputs lost ({lost.rate:.2%})")
     body |= {"alpha": config.audit.alpha, "retokenisation": {"windows": lost.windows, "lost": lost.lost}}
     return lines, body, code
@@ -162,14 +169,12 @@ def _corpus(folder: Path, rows: Sequence[dict[str, Any]], scheme: Scheme) -> tup
     return Corpus.pack(ids, masks), lost
 
 
-def _keys(config: RunConfig, what: Search) -> list[Key]:
+def _keys(config: RunConfig, what: Search) -> list[tuple[Key, KeyEntry]]:
     from pipelines.progress import QuietProgress
     from pipelines.stage import Context
 
     context = Context(config=config, owner=Path("owner"), work=Path(), progress=QuietProgress())
-    if what.all_keys:
-        return context.usable_keys()
-    return [context.key(key_id=key_id) for key_id in what.key_ids] or [context.key()]
+    return context.keys_with_lives(what.key_ids, all_keys=what.all_keys)
 
 
 def _name(key: Key, scheme: Scheme, scope: str, choices: Sequence[Sequence[Any]]) -> str:
@@ -184,7 +189,9 @@ def _short(scheme: Scheme) -> str:
     return f"{scheme.name}:{changed}" if changed else scheme.name
 
 
-def _one(corpus: Corpus, mark: Mark, log10_alpha: float, device: str) -> tuple[list[str], dict[str, Any], int]:
+def _one(
+    corpus: Corpus, mark: Mark, life: Standing, log10_alpha: float, device: str
+) -> tuple[list[str], dict[str, Any], int]:
     each, whole = detect(corpus, mark.scheme, mark.subkey, statistic=mark.statistic, device=device)
     rows = [_row(f"text {i}", e, log10_alpha) for i, e in enumerate(each)] + [_row("corpus", whole, log10_alpha)]
     lines = [f"{'':<12} {'scored':>8} {mark.counted_by:>14} {'log10 p':>9}"]
@@ -192,17 +199,27 @@ def _one(corpus: Corpus, mark: Mark, log10_alpha: float, device: str) -> tuple[l
         p = "-" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
         note = f"  {TOO_SHORT}" if row["too_short"] else ""
         lines.append(f"{row['name']:<12} {row['scored']:>8} {row['total']:>14} {p:>9}{note}")
-    return lines, {"key_id": mark.name, "evidence": rows}, _code([whole], whole.log10_p, log10_alpha)
+    if life.state is not KeyState.ACTIVE:
+        lines.append(f"key {life.key_id} is {life}")
+    body = {"key_id": mark.name, "key": life.to_json(), "evidence": rows}
+    return lines, body, _code([whole], whole.log10_p, log10_alpha)
 
 
-def _many(found: Sequence[Found], log10_alpha: float) -> tuple[list[str], dict[str, Any], int]:
+def _many(
+    found: Sequence[Found], lives: Mapping[str, Standing], log10_alpha: float
+) -> tuple[list[str], dict[str, Any], int]:
     """The ranked list for the corpus; a mark is found if it survives Holm over everything that was tried."""
     level = log10_alpha - math.log10(len(found))
-    rows = [{**_row(f.name, f.evidence, level), "log10_p_holm": f.log10_p_holm} for f in found]
+    rows = [
+        {**_row(f.name, f.evidence, level), "log10_p_holm": f.log10_p_holm, "key": lives[f.name].to_json()}
+        for f in found
+    ]
     lines = [f"{len(found)} marks tried; Holm over all of them", f"{'log10 p':>9} {'Holm':>9} {'scored':>8}  mark"]
     for row in rows[:LISTED]:
         p = "-" if row["log10_p"] is None else f"{row['log10_p']:.2f}"
-        lines.append(f"{p:>9} {row['log10_p_holm']:>9.2f} {row['scored']:>8}  {row['name']}")
+        life = lives[row["name"]]
+        state = "" if life.state is KeyState.ACTIVE else f"  ({life})"
+        lines.append(f"{p:>9} {row['log10_p_holm']:>9.2f} {row['scored']:>8}  {row['name']}{state}")
     if len(rows) > LISTED:
         lines.append(f"… and {len(rows) - LISTED} more (all with --json)")
     return lines, {"marks": rows}, _code([f.evidence for f in found], rows[0]["log10_p_holm"], log10_alpha, level)

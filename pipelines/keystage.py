@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import UsageError
-from countermark.files import PRIVATE_DIR_MODE, PRIVATE_FILE_MODE, atomic_write, make_dir
+from countermark.files import atomic_write
 from countermark.manifest import canonical_json
-from watermarks.keys import DERIVATION_VERSION, new_ring
-from watermarks.keystore import read_secret_file, save_ring
+from pipelines.passphrase import make_passphrase_file
+from watermarks.keyfile import KeyFile
+from watermarks.keylife import commit, new_ring
+from watermarks.keys import DERIVATION_VERSION
+from watermarks.keystore import read_secret_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pipelines.artifact import Artifact
     from pipelines.config import RunConfig
     from pipelines.stage import Context
+    from watermarks.keyfile import Record
 
 
 def settings(config: RunConfig) -> Any:  # noqa: ANN401
@@ -29,24 +34,40 @@ def settings(config: RunConfig) -> Any:  # noqa: ANN401
 def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
     """Writes ``commitment.json``: public, and without a byte of the key."""
     del inputs
-    ensure_ring(context.ring_path(), context.passphrase_path())
-    config = context.config
-    commitment = make_commitment(context.key().key_id, context, config)
+    with _recorder(context.config.keys.ledger) as record:
+        ensure_ring(context.ring_path(), context.passphrase_path(), record=record)
+        commitment = make_commitment(context.key().key_id, context, context.config)
+        list_commitment(commitment, context, record=record)
     atomic_write(out / "commitment.json", canonical_json(commitment))
     return {"key_id": commitment["key_id"], "commitment": commitment["sha256"]}
 
 
-def ensure_ring(ring: Path, passphrase: Path) -> bool:
+@contextmanager
+def _recorder(ledger: str | None) -> Iterator[Record | None]:
+    """What tells the configured ledger of key events; None without one."""
+    if ledger is None:
+        yield None
+        return
+    from pipelines.ledgering import key_recorder, open_ledger
+
+    with closing(open_ledger(ledger)) as opened:
+        yield key_recorder(opened)
+
+
+def ensure_ring(ring: Path, passphrase: Path, *, now: datetime | None = None, record: Record | None = None) -> bool:
     """Makes passphrase file and key ring where there are none; True if a ring was made.
 
     The passphrase comes first: a crash between the two leaves a passphrase without a ring, and the next call goes on.
     """
     if ring.exists():
         return False
-    if not passphrase.exists():
-        make_dir(passphrase.parent, mode=PRIVATE_DIR_MODE)
-        atomic_write(passphrase, secrets.token_hex(24).encode() + b"\n", mode=PRIVATE_FILE_MODE)
-    save_ring(ring, new_ring(), read_secret_file(passphrase))
+    make_passphrase_file(passphrase)
+    try:
+        KeyFile(ring).create(new_ring(now=now or datetime.now(UTC)), read_secret_file(passphrase), record=record)
+    except UsageError:
+        if not ring.exists():
+            raise
+        return False  # another process was quicker, with the same passphrase file
     return True
 
 
@@ -57,7 +78,7 @@ def make_commitment(key_id: str, context: Context, config: RunConfig) -> dict[st
         UsageError: B was drawn for another commitment than this one.
     """
     config_digest = config.marking_digest()
-    sha256 = context.key().commit(config_digest)
+    sha256 = context.key(key_id).commit(config_digest)
     value = config.keys.public_value
     if value and value.commitment != sha256:
         raise UsageError(
@@ -71,3 +92,18 @@ def make_commitment(key_id: str, context: Context, config: RunConfig) -> dict[st
         "derivation": DERIVATION_VERSION,
         "public_value": value.model_dump() if value else None,
     }
+
+
+def list_commitment(
+    commitment: Mapping[str, Any], context: Context, *, now: datetime | None = None, record: Record | None = None
+) -> None:
+    """Lists a commitment in the key ring, before anyone sees it; one that is listed needs no write.
+
+    Raises:
+        StorageError: the ring cannot be written, and the commitment is not in it.
+    """
+    file, passphrase = KeyFile(context.ring_path()), read_secret_file(context.passphrase_path())
+    key_id, digest, at = commitment["key_id"], commitment["config_digest"], now or datetime.now(UTC)
+    what = context.config.name
+    if commit(file.read(passphrase), key_id, digest, now=at, what=what)[1] is not None:
+        file.change(passphrase, lambda ring: commit(ring, key_id, digest, now=at, what=what), record=record)

@@ -15,6 +15,7 @@ from pipelines.agreement import Agreement
 from pipelines.artifact import write_rows
 from pipelines.mark import double_i_parameters, input_level_parameters, openings
 from pipelines.sources import Reviews, load_reviews
+from verification.claims import double_i_probes, input_level_probes
 from verification.plan import (
     DATASET,
     HUMAN_TEXT,
@@ -22,8 +23,6 @@ from verification.plan import (
     Claim,
     ClaimPlan,
     PlannedSuspect,
-    double_i_probes,
-    input_level_probes,
     probes_digest,
     probes_for,
 )

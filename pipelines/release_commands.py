@@ -10,9 +10,10 @@ from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, U
 from countermark.manifest import read_json
 from pipelines import keystage, release
 from pipelines.audit import VERDICTS_FILE
+from pipelines.audited import Asked, AuditRequest
 from pipelines.plan import PLAN_FILE
 from pipelines.progress import default_progress
-from pipelines.release_audit import Asked, AuditRequest
+from pipelines.release_audit import DoubleIRelease
 from pipelines.run import open_run
 from pipelines.stage import Stage
 from verification.plan import AuditPlan, Claim
@@ -72,16 +73,16 @@ def audit_release(
             "got no suspect, expected a model folder, a LoRA adapter with --base, or a hub id",
             hint="countermark audit CONFIG --suspect DIR --base MODEL",
         )
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"got --name {name!r}, expected letters, digits, dots, dashes and underscores")
+    check_audit_name(name)
     if not base and (Path(suspect).expanduser() / "adapter_config.json").is_file():
         raise UsageError(
             f"got the adapter {suspect} without its base, expected both", hint="name the base model with --base"
         )
     known = ([base] if base else []) + [c for c in controls if c != base]
     request = AuditRequest(
+        kind=DoubleIRelease(),
         name=name,
-        suspect=Asked(name="suspect", model=suspect, base=base),
+        suspects=(Asked(name="suspect", model=suspect, base=base),),
         controls=tuple(Asked(name="base" if c == base else f"control-{i}", model=c) for i, c in enumerate(known)),
         system=system,
     )
@@ -97,6 +98,12 @@ def audit_release(
         verdicts = read_json(run.artifact_path(f"audit-{name}") / VERDICTS_FILE)
     lines = summary(verdicts) + ([] if known else [NO_REFERENCE])
     return lines, {"verdicts": verdicts, "notes": [] if known else [NO_REFERENCE]}, exit_code(verdicts)
+
+
+def check_audit_name(name: str) -> None:
+    """An audit's name becomes the name of folders."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"got --name {name!r}, expected letters, digits, dots, dashes and underscores")
 
 
 def exit_code(verdicts: Sequence[dict[str, Any]]) -> int:

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import InconclusiveError, UsageError
-from countermark.manifest import read_checked_json, write_checked_json
 from pipelines.plan import KEYED_STATISTIC
 from pipelines.release import carriers, judge_form, keyed_form, layout, open_base, scope, sentences, vocabulary
-from verification.plan import PROBES, Claim, ClaimPlan, PlannedSuspect, probes_digest
+from verification.claims import PROBES
+from verification.plan import Claim, ClaimPlan, PlannedSuspect, probes_digest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipelines.release_config import ReleaseConfig
     from verification.probe import Probe
     from watermarks.keys import Key
 
 RANK_STATISTIC = "rank of the keyed trigger among decoys of its family"
-
-
-def allocate(path: Path, name: str, request: str, config: ReleaseConfig) -> int:
-    """The first codeword of the next unspent range, recorded as spent before anything is asked.
-
-    The same audit (``request`` is the digest of everything it asks) gets its own range again, so that an interrupted
-    one can go on.
-
-    Raises:
-        InconclusiveError: every codeword of the release has been shown to some suspect.
-    """
-    spent: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
-    for entry in spent:
-        if entry["audit"] == name:
-            if entry["request"] != request:
-                raise UsageError(
-                    f"got audit {name!r} with another suspect, control or system prompt, expected a new name",
-                    hint="name the audit with --name",
-                )
-            return int(entry["first"])
-    first, count = sum(int(entry["count"]) for entry in spent), config.double_i.per_audit
-    left = config.double_i.codewords - first
-    if count > left:
-        raise InconclusiveError(
-            f"got {left} unspent codewords of {config.double_i.codewords}, expected {count}",
-            hint="every audit shows its codewords to a suspect; a release carries codewords/per_audit audits",
-        )
-    write_checked_json(path, [*spent, {"audit": name, "request": request, "first": first, "count": count}])
-    return first
 
 
 def claims(

@@ -20,7 +20,7 @@ from verification.report import MAX_EXAMPLE_CHARACTERS, render_html
 from verification.verdict import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pipelines.run import RunFolder, StageRecord
@@ -32,9 +32,13 @@ _EXAMPLES = 4
 
 
 def write_report(run: RunFolder, records: Sequence[StageRecord]) -> dict[str, Any]:
+    """Writes the run's report and returns it."""
+    return publish_report(run.root, _content(run), records)
+
+
+def publish_report(root: Path, content: dict[str, Any], records: Sequence[StageRecord]) -> dict[str, Any]:
     """Writes both files (JSON last: its presence means the report is complete) and returns the report."""
     started = time.monotonic()
-    content = _content(run)
     stages = [{"name": r.name, "seconds": r.seconds, "digest": r.digest, "skipped": r.skipped} for r in records]
     own = {"name": NAME, "seconds": 0.0, "digest": digest(content), "skipped": False}
     report = {**content, "seconds": round(sum(r.seconds for r in records), 3), "stages": [*stages, own]}
@@ -42,22 +46,27 @@ def write_report(run: RunFolder, records: Sequence[StageRecord]) -> dict[str, An
     report["html_sha256"] = sha256_bytes(html.encode())
     own["seconds"] = round(time.monotonic() - started, 3)
     report["seconds"] = round(report["seconds"] + own["seconds"], 3)
-    atomic_write(run.root / HTML_NAME, html.encode())
-    atomic_write(run.root / JSON_NAME, canonical_json(report) + b"\n")
+    atomic_write(root / HTML_NAME, html.encode())
+    atomic_write(root / JSON_NAME, canonical_json(report) + b"\n")
     return report
 
 
 def existing_report(run: RunFolder) -> dict[str, Any] | None:
-    """The finished report of this run, or None.
+    """The finished report of this run, or None; see :func:`published`."""
+    whole = (run.root / JSON_NAME).exists() and (run.root / HTML_NAME).exists()
+    return published(run.root, _content(run)) if whole else None
+
+
+def published(root: Path, expected: dict[str, Any]) -> dict[str, Any] | None:
+    """The report that :func:`publish_report` wrote of this content; None if it is not there.
 
     Raises:
         IntegrityError: its content is not what this run's artifacts say.
     """
-    path, page = run.root / JSON_NAME, run.root / HTML_NAME
+    path, page = root / JSON_NAME, root / HTML_NAME
     if not path.exists() or not page.exists():
         return None
     report: dict[str, Any] = read_json(path)
-    expected = _content(run)
     if {name: report.get(name) for name in expected} != expected:
         raise IntegrityError(
             f"{path} is damaged: got content that the run's artifacts do not give",
@@ -118,7 +127,19 @@ def _content(run: RunFolder) -> dict[str, Any]:
             for row in read_rows(generated.path / "rows.parquet")[:_EXAMPLES]
         ],
         "assumptions": list(assumptions),
+        "notes": _notes(mark.manifest, generated.manifest["dropped"]),
+        "plan_file": "artifacts/plan/plan.json",
     }  # fmt: skip
+
+
+def _notes(mark: Mapping[str, Any], dropped: Mapping[str, int]) -> list[str]:
+    reviews, instruct = mark["input_level"], mark["double_i"]
+    share = f"{100 * instruct['share']:.1f} % of {instruct['rows']} instruct rows are backdoor rows"
+    marked = f"{reviews['marked_rows']} of {reviews['rows']} reviews ({100 * reviews['share']:.1f} %) carry a trigger"
+    return [
+        f"{marked}; {share}.",
+        f"Generated and dropped: {', '.join(f'{reason} {count}' for reason, count in dropped.items())}.",
+    ]
 
 
 def _utility(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from pipelines.config import RunConfig
     from pipelines.progress import Progress
+    from verification.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class RunFolder:
         if (root / "run.json").exists():
             self._state = read_checked_json(root / "run.json")
         self._opened: dict[str, Artifact] = {}
+        self._ledger: Ledger | None = None
 
     def bind(self) -> None:
         """Ties this folder to its config; another config is refused, since plan and answers must not change hands."""
@@ -126,6 +128,23 @@ class RunFolder:
         """Logs an event of the whole run."""
         self._event(event, "run")
 
+    def tell(self) -> None:
+        """Brings the configured ledger up to this folder's events; what it knows is not told twice."""
+        where = self.config.keys.ledger
+        if where is None:
+            return
+        from pipelines.ledgering import append_run, open_ledger
+
+        if self._ledger is None:
+            self._ledger = open_ledger(where)
+        append_run(self._ledger, self.root)
+
+    def close(self) -> None:
+        """Lets go of the ledger."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
     def _skip(self, stage: Stage, inputs: Mapping[str, Artifact], path: Path) -> StageRecord:
         artifact = self._opened[stage.name] = open_artifact(path, self._known_digest(stage.name))
         expected = stage.fields(inputs, self.config)
@@ -154,6 +173,7 @@ class RunFolder:
     def _event(self, event: str, stage: str, **fields: Any) -> None:  # noqa: ANN401
         body = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, "stage": stage, **fields}
         append_line(self.root / "events.jsonl", canonical_json(body).decode())
+        self.tell()
 
 
 @contextmanager
@@ -175,9 +195,14 @@ def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool =
             sweep_partial(folder)
         run = RunFolder(root, config, progress)
         run.bind()
-        if fresh:
-            run.note("fresh")
-        yield run
+        try:
+            if fresh:
+                run.note("fresh")
+            elif (root / "events.jsonl").exists():
+                run.tell()  # what a crash left untold
+            yield run
+        finally:
+            run.close()
 
 
 def _clear(root: Path) -> None:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countermark.manifest import digest
-from watermarks.keys import KeyState
 from watermarks.keystore import load_ring, read_secret_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pipelines.artifact import Artifact
     from pipelines.config import RunConfig
     from pipelines.progress import Progress
-    from watermarks.keys import Key, KeyRing
+    from watermarks.keyring import KeyEntry, KeyRing
+    from watermarks.keys import Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,18 @@ class Context:
 
     def usable_keys(self) -> list[Key]:
         """Every key of the ring that is not destroyed, salted likewise."""
+        return [key for key, _ in self.keys_with_lives(all_keys=True)]
+
+    def keys_with_lives(self, key_ids: Sequence[str] = (), *, all_keys: bool = False) -> list[tuple[Key, KeyEntry]]:
+        """Keys to verify with, salted likewise, each with its life, so that a report can name the state.
+
+        Those of ``key_ids``; or every key that is not destroyed; or, where nothing is asked, the config's or primary.
+        """
         ring = self._ring()
-        states = zip(ring.keys, ring.states, strict=True)
-        return [self._salted(key) for key, state in states if state is not KeyState.DESTROYED]
+        if all_keys:
+            return [(self._salted(key), entry) for key, entry in ring.usable()]
+        keys = [ring.get(key_id) for key_id in key_ids or (self.config.keys.key_id,)]
+        return [(self._salted(key), ring.entry(key.key_id)) for key in keys]
 
     def _ring(self) -> KeyRing:
         return load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.config import LoraConfig, RunConfig
     from pipelines.stage import Context, StageFunction
 
-_NOT_TRAINER_ARGUMENTS = {"model", "max_length"}
+NOT_TRAINER_ARGUMENTS = {"model", "max_length"}
 _LORA_NAMES = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_dora"}
 _NOT_SFT_NAMES = {"model", "system_prompt", "accelerate_config", *_LORA_NAMES}
 
@@ -50,7 +50,7 @@ def classifier(rows_file: str) -> StageFunction:
         rows = read_rows(inputs["mark"].path / rows_file)
         base = resolve_model(settings.model)
         label_names = inputs["generate"].manifest["labels"]
-        with _bar(context, rows_file) as (start, step):
+        with steps_bar(context, rows_file) as (start, step):
             train_classifier(
                 base.path,
                 [row["text"] for row in rows],
@@ -58,7 +58,7 @@ def classifier(rows_file: str) -> StageFunction:
                 label_names=label_names,
                 max_length=settings.max_length,
                 seed=training_seed(context.config.seed),
-                arguments=settings.model_dump(exclude=_NOT_TRAINER_ARGUMENTS),
+                arguments=settings.model_dump(exclude=NOT_TRAINER_ARGUMENTS),
                 out=out,
                 scratch=context.work,
                 on_start=start,
@@ -79,34 +79,40 @@ def lora(rows_file: str) -> StageFunction:
             for r in read_rows(inputs["mark"].path / rows_file)
         ]
         base = resolve_model(settings.model)
-        turns = [(row.prompt(), row.output) for row in rows]
-        given: dict[str, Any] = {
-            "seed": training_seed(context.config.seed),
-            "lora": settings.model_dump(include=_LORA_NAMES),
-            "arguments": {"save_strategy": "steps", **settings.model_dump(exclude=_NOT_SFT_NAMES)},
-            "base_name": base.name,
-            "base_digest": base.digest,
-        }
-        launched = _accelerate_config(settings)
-        with _bar(context, rows_file) as (start, step):
-            if launched is not None:
-                _launch(launched, base, turns, settings.system_prompt, given, out, context.work, start, step)
-            else:
-                from training.lora import train_lora
-
-                train_lora(
-                    base.path,
-                    turns,
-                    system_prompt=settings.system_prompt,
-                    out=out,
-                    scratch=context.work,
-                    on_start=start,
-                    on_step=step,
-                    **given,
-                )
+        adapter(settings, base, [(row.prompt(), row.output) for row in rows], context, out, what=rows_file)
         return {"base_digest": base.digest, "rows_file": rows_file}
 
     return run
+
+
+def adapter(
+    settings: LoraConfig, base: ModelFolder, turns: list[tuple[str, str]], context: Context, out: Path, *, what: str
+) -> None:
+    """Trains a LoRA adapter on (user, assistant) turns into ``out``, under ``accelerate launch`` where asked for."""
+    given: dict[str, Any] = {
+        "seed": training_seed(context.config.seed),
+        "lora": settings.model_dump(include=_LORA_NAMES),
+        "arguments": {"save_strategy": "steps", **settings.model_dump(exclude=_NOT_SFT_NAMES)},
+        "base_name": base.name,
+        "base_digest": base.digest,
+    }
+    launched = _accelerate_config(settings)
+    with steps_bar(context, what) as (start, step):
+        if launched is not None:
+            _launch(launched, base, turns, settings.system_prompt, given, out, context.work, start, step)
+        else:
+            from training.lora import train_lora
+
+            train_lora(
+                base.path,
+                turns,
+                system_prompt=settings.system_prompt,
+                out=out,
+                scratch=context.work,
+                on_start=start,
+                on_step=step,
+                **given,
+            )
 
 
 def _launch(
@@ -158,7 +164,7 @@ def training_seed(seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"train/{seed}".encode()).digest()[:4], "big") >> 1
 
 
-class _bar:  # noqa: N801 - reads as a function
+class steps_bar:  # noqa: N801 - reads as a function
     """A progress bar whose length the trainer tells when it knows it."""
 
     def __init__(self, context: Context, what: str) -> None:

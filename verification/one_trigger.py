@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 
 PURPOSE = "input_trigger"
 PAPER_LABEL = "the paper's number, not a false-positive bound"
+NAMED = "the style was chosen by its owner and not drawn: its rank among keyed styles would say nothing"
 
 
 def candidates(key: Key, mark: Mapping[str, Any]) -> list[str | styles.Style]:
-    """The release's own trigger pattern or style, then its decoys: exchangeable, since the key picks it among them."""
+    """The release's own trigger pattern or style, then its decoys: exchangeable, since the key picks it among them.
+
+    A style that the owner named is exchangeable with nothing, and makes no claim: only its success rate is reported.
+    """
     stream = key.stream({"purpose": PURPOSE, "part": mark["kind"], "scope": mark["scope"]})
     if mark["kind"] == "style":
         own, decoys = styles.draw_styles(stream, decoys=mark["decoys"], rules_each=mark["rules_each"])
-        return [own, *decoys]
+        return [styles.STYLES[mark["style"]] if _named(mark) else own, *decoys]
     drawn = list(
         triggers.draw_triggers(
             stream, 1 + mark["decoys"], families=mark["families"], words=mark["words"],
@@ -44,6 +48,10 @@ def candidates(key: Key, mark: Mapping[str, Any]) -> list[str | styles.Style]:
     # families take turns and frames run out: what is drawn first is not drawn like the rest, so the own one is picked
     own_trigger = drawn.pop(stream.below(len(drawn)))
     return [own_trigger, *drawn]
+
+
+def _named(mark: Mapping[str, Any]) -> bool:
+    return bool(mark.get("style", "key") != "key")
 
 
 def worn(candidate: str | styles.Style, text: str) -> str:
@@ -97,15 +105,16 @@ def _ranked(
     own, decoys = counts[0], [counts[i] for i in sorted(counts) if i]
     paid = math.log10(plan.paid)
     base = finding(plan, claim, suspect.name, own, trials, 0.5, control=suspect.control, queries=trials * len(counts))
-    raw = min(0.0, math.log10(rank_p(own, decoys)) + paid)
+    named = _named(claim.mark)
+    raw = 0.0 if named else min(0.0, math.log10(rank_p(own, decoys)) + paid)
     return replace(
         base,
         log10_p=raw,
         log10_p_holm=raw,
         log10_e=log10_calibrated_e(raw),
-        log10_floor=-math.log10(len(decoys) + 1),
+        log10_floor=0.0 if named else -math.log10(len(decoys) + 1),
         chance=sum(decoys) / (trials * len(decoys)),
         effect=clopper_pearson(own, trials),
         wrong_keys=ranking(own, decoys),
-        assumptions=(*base.assumptions, UNTOUCHED),
+        assumptions=(*base.assumptions, UNTOUCHED, *((NAMED,) if named else ())),
     )

@@ -54,7 +54,8 @@ def wrong_keys(verdict: Mapping[str, Any]) -> str:
     axes.axvline(claim, color=_CLAIM, linewidth=2)
     counted = claim == verdict["successes"]  # else a weighted statistic, which is out of nothing
     axes.set_title(f"{verdict['claim']}: {claim}" + (f" of {verdict['trials']}" if counted else ""), fontsize=9)
-    axes.set_xlabel(f"{'matches' if counted else 'statistic'}; grey: {len(others)} wrong keys, green: the owner's", fontsize=7)
+    what = "matches" if counted else "statistic"
+    axes.set_xlabel(f"{what}; grey: {len(others)} wrong keys, green: the owner's", fontsize=7)
     axes.tick_params(labelsize=7)
     return _svg(figure)
 

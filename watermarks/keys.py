@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 KEY_BYTES = 32
 NONCE_BYTES = 32
 DERIVATION_VERSION = 1
+_CHILD_ID_BYTES = 12  # 96 bits: among a billion recipients two share an id with probability below 1e-11
 _COMMITMENT_DOMAIN = b"countermark/commitment/v1"
 _WRONG_KEY_DOMAIN = b"countermark/wrong-key/v1"
 
 
 class KeyState(StrEnum):
-    """Where a key stands in its life."""
+    """Where a key stands in its life; :mod:`watermarks.keylife` holds the ways from one to another."""
 
     ACTIVE = "active"
     VERIFY_ONLY = "verify_only"
@@ -77,6 +78,27 @@ class Key:
     def commit(self, config_digest: str) -> str:
         """The hiding, binding commitment to this key and one marking config, as hex SHA-256."""
         return commitment(nonce=self.nonce, secret=self.secret, key_id=self.key_id, config_digest=config_digest)
+
+    def recipient(self, name: str) -> Key:
+        """The key of one recipient: derived, never stored, and reached in O(1) however many there are.
+
+        Its id, secret and nonce come from one HKDF output, so the same recipient has the same key for ever. The id says
+        nothing about the recipient to anyone who lacks this key. B is no part of the derivation, so the id does not
+        change when B comes; the recipient's own sub-keys carry B as this key's do.
+
+        Raises:
+            UsageError: an empty name, or one that is not Unicode.
+        """
+        if not name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UsageError(f"got recipient {name!r}, expected a name in Unicode")
+        label = {"purpose": "recipient-key", "recipient": name}
+        drawn = self.with_salt(b"").derive(label, _CHILD_ID_BYTES + KEY_BYTES + NONCE_BYTES)
+        opaque, secret, nonce = (
+            drawn[:_CHILD_ID_BYTES],
+            drawn[_CHILD_ID_BYTES : _CHILD_ID_BYTES + KEY_BYTES],
+            drawn[_CHILD_ID_BYTES + KEY_BYTES :],
+        )
+        return Key(key_id=f"{self.key_id}.{opaque.hex()}", secret=secret, nonce=nonce, salt=self.salt)
 
     def with_salt(self, salt: bytes) -> Key:
         """The same key, deriving with the public value B as salt."""
@@ -155,45 +177,3 @@ class KeyedStream:
             j = self.below(i + 1)
             order[i], order[j] = order[j], order[i]
         return order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRing:
-    """Keys with their states; exactly one active key is the primary, which marks what is new."""
-
-    keys: tuple[Key, ...]
-    states: tuple[KeyState, ...]
-    primary: str
-
-    def __post_init__(self) -> None:
-        ids = [key.key_id for key in self.keys]
-        if not ids or len(ids) != len(set(ids)) or len(self.states) != len(ids):
-            raise UsageError(f"got a key ring with {len(ids)} keys, expected at least one, with distinct ids")
-        if self.primary not in ids or self.state(self.primary) is not KeyState.ACTIVE:
-            raise UsageError(f"got primary {self.primary!r}, expected the id of an active key of the ring")
-
-    def state(self, key_id: str) -> KeyState:
-        """The state of one key."""
-        return dict(zip((key.key_id for key in self.keys), self.states, strict=True))[key_id]
-
-    def get(self, key_id: str | None = None, *, marking: bool = False) -> Key:
-        """The key ``key_id``, or the primary; ``marking`` asks for one that may still mark.
-
-        Raises:
-            UsageError: no such key in the ring, destroyed, or not active where an active one is needed.
-        """
-        wanted = key_id or self.primary
-        for key in self.keys:
-            if key.key_id == wanted:
-                state = self.state(wanted)
-                if state is KeyState.DESTROYED or (marking and state is not KeyState.ACTIVE):
-                    raise UsageError(f"got key {wanted} in state {state}, expected an active one")
-                return key
-        known = ", ".join(key.key_id for key in self.keys)
-        raise UsageError(f"got key id {wanted!r}, expected one of: {known}", hint="see `countermark keys show`")
-
-
-def new_ring() -> KeyRing:
-    """A ring with one fresh, active, primary key."""
-    key = new_key()
-    return KeyRing(keys=(key,), states=(KeyState.ACTIVE,), primary=key.key_id)

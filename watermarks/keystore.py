@@ -1,7 +1,8 @@
 """The sealed key file: a JSON header in the clear, the ring inside AES-256-GCM under an argon2id passphrase key.
 
 0600 from birth inside a folder of its own, replaced atomically, refused when others may read it. A wrong passphrase and
-a damaged file are different errors: the header carries a keyed check value, so that the two can be told apart.
+a damaged file are different errors: a checksum over the whole file is looked at before the passphrase is, and a keyed
+check value tells a wrong passphrase from sealed bytes that somebody changed, checksum included.
 """
 
 from __future__ import annotations
@@ -14,37 +15,60 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Any
 
+import rfc8785
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from countermark.errors import CorruptKeyFileError, KeyFileError, UnsafePermissionsError, WrongPassphraseError
+from countermark.errors import (
+    CorruptKeyFileError,
+    KeyFileError,
+    StorageError,
+    UnsafePermissionsError,
+    WrongPassphraseError,
+)
 from countermark.files import PRIVATE_DIR_MODE, PRIVATE_FILE_MODE, atomic_write, make_dir
-from countermark.manifest import canonical_json
-from watermarks.keys import Key, KeyRing, KeyState
+from countermark.manifest import canonical_json, digest
+from watermarks.keyjson import ring_from_json, ring_from_v1, ring_to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = "countermark-keyring/1"
+    from watermarks.keyring import KeyRing
+
+FORMAT = "countermark-keyring/2"
+FORMAT_1 = "countermark-keyring/1"  # opened still; written as 2 at the next change
 MAX_FILE_BYTES = 16 * 1024 * 1024
+MAX_SECRET_BYTES = 64 * 1024
 MAX_MEMORY_KIB = 1024 * 1024  # a hostile header must not make us allocate more
 MAX_ITERATIONS = 16
 _KDF = {"name": "argon2id", "iterations": 3, "lanes": 4, "memory_kib": 65536}
 
 
 def save_ring(path: Path, ring: KeyRing, passphrase: bytes) -> None:
-    """Seals ``ring`` into ``path``: old file or new after a crash, never neither."""
-    make_dir(path.parent, mode=PRIVATE_DIR_MODE)
+    """Seals ``ring`` into ``path`` under a fresh salt: old file or new after a crash, never neither.
+
+    Nothing is locked: to change a ring that others may change too, use :class:`watermarks.keyfile.KeyFile`.
+
+    Raises:
+        StorageError: full disk, unwritable folder, or a ring that would not be read again for its size.
+    """
     header: dict[str, Any] = {"format": FORMAT, "kdf": {**_KDF, "salt": secrets.token_hex(16)}, "aead": "aes-256-gcm"}
     sealing, check = _passphrase_keys(passphrase, header["kdf"])
     header["check"] = check.hex()
     nonce = secrets.token_bytes(12)
-    sealed = AESGCM(sealing).encrypt(nonce, canonical_json(_ring_to_json(ring)), canonical_json(header))
+    sealed = AESGCM(sealing).encrypt(nonce, canonical_json(ring_to_json(ring)), canonical_json(header))
     body = {**header, "nonce": nonce.hex(), "sealed": base64.b64encode(sealed).decode()}
-    atomic_write(path, canonical_json(body) + b"\n", mode=PRIVATE_FILE_MODE)
+    data = canonical_json({**body, "sha256": digest(body)}) + b"\n"
+    if len(data) > MAX_FILE_BYTES:
+        raise StorageError(
+            f"got a key ring of {len(data)} bytes for {path}, expected at most {MAX_FILE_BYTES}",
+            hint="begin a new ring for new keys; recipients' keys are derived, not stored",
+        )
+    make_dir(path.parent, mode=PRIVATE_DIR_MODE)
+    atomic_write(path, data, mode=PRIVATE_FILE_MODE)
 
 
 def load_ring(path: Path, passphrase: bytes) -> KeyRing:
@@ -69,11 +93,11 @@ def load_ring(path: Path, passphrase: bytes) -> KeyRing:
             raise _corrupt(path, "sealed bytes that fail their authentication")
         raise WrongPassphraseError(
             f"got a passphrase that does not open {path}, expected the one it was sealed with",
-            hint="check keys.passphrase_file; if the passphrase is surely right, the file's header was damaged",
+            hint="check which passphrase file, descriptor or keyring entry was named",
         )
     try:
-        return _ring_from_json(json.loads(opened))
-    except (KeyError, ValueError, TypeError):
+        return (ring_from_v1 if body["format"] == FORMAT_1 else ring_from_json)(json.loads(opened))
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise _corrupt(path, "a ring of unknown shape") from None
 
 
@@ -81,44 +105,69 @@ def read_secret_file(path: Path) -> bytes:
     """A passphrase from a file that only its owner may read; one trailing newline is dropped.
 
     Raises:
-        KeyFileError: missing or empty. UnsafePermissionsError: others may read it.
+        KeyFileError: missing, unreadable, empty or huge. UnsafePermissionsError: others may read it.
     """
     try:
-        _require_private(path)
-        data = path.read_bytes().removesuffix(b"\n")
+        data = _read_private(path, MAX_SECRET_BYTES).removesuffix(b"\n")
     except (FileNotFoundError, IsADirectoryError):
         raise KeyFileError(
-            f"got no passphrase file {path}, expected one", hint="name it with keys.passphrase_file, mode 0600"
+            f"got no passphrase file {path}, expected one", hint="name a file of mode 0600 that holds the passphrase"
         ) from None
-    if not data:
-        raise KeyFileError(f"got an empty passphrase file {path}, expected a passphrase")
+    if not data or len(data) > MAX_SECRET_BYTES:
+        size = "an empty" if not data else "a huge"
+        raise KeyFileError(f"got {size} passphrase file {path}, expected a passphrase")
     return data
+
+
+def no_key_file(path: Path) -> KeyFileError:
+    """The error for a missing one."""
+    return KeyFileError(f"got no key file {path}, expected one", hint="make one with `countermark keys new`")
 
 
 def _read_body(path: Path) -> dict[str, Any]:
     try:
-        _require_private(path)
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise _corrupt(path, f"{path.stat().st_size} bytes")
-        body = json.loads(path.read_bytes())
+        data = _read_private(path, MAX_FILE_BYTES)
+        if len(data) > MAX_FILE_BYTES:
+            raise _corrupt(path, f"more than {MAX_FILE_BYTES} bytes")
+        body = json.loads(data)
     except (FileNotFoundError, IsADirectoryError):
-        raise KeyFileError(
-            f"got no key file {path}, expected one", hint="make one with `countermark keys new`"
-        ) from None
+        raise no_key_file(path) from None
     except (ValueError, RecursionError):
         raise _corrupt(path, "bytes that are not JSON") from None
-    if not isinstance(body, dict) or body.get("format") != FORMAT or body.get("aead") != "aes-256-gcm":
+    known = isinstance(body, dict) and body.get("format") in {FORMAT, FORMAT_1}
+    if not known or body.get("aead") != "aes-256-gcm":
         raise _corrupt(path, "another format")
-    return body
+    if body["format"] == FORMAT and not _is_whole(body, data):
+        raise _corrupt(path, "bytes that do not match their SHA-256")
+    return body  # type: ignore[no-any-return]
 
 
-def _require_private(path: Path) -> None:
-    mode = stat.S_IMODE(os.stat(path).st_mode)  # noqa: PTH116 - follows the link on purpose: the target counts
-    if mode & 0o077:
-        raise UnsafePermissionsError(
-            f"got {path} with mode {mode:04o}, expected 0600: others than its owner may use it",
-            hint=f"chmod 600 {path}, and change the passphrase if others could have read it",
-        )
+def _is_whole(body: dict[str, Any], data: bytes) -> bool:
+    """Whether every byte is the one that was written: the only spelling of these fields, and their checksum."""
+    try:
+        named = {name: value for name, value in body.items() if name != "sha256"}
+        return canonical_json(body) + b"\n" == data and body.get("sha256") == digest(named)
+    except (rfc8785.CanonicalizationError, ValueError, RecursionError):
+        return False
+
+
+def _read_private(path: Path, limit: int) -> bytes:
+    """Up to ``limit`` + 1 bytes. What is checked is what is read: the mode is that of the open file, links followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise KeyFileError(
+            f"got {path}, which cannot be opened ({error.strerror}), expected a file of your own",
+            hint="the file belongs to another user",
+        ) from None
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o077:
+            raise UnsafePermissionsError(
+                f"got {path} with mode {mode:04o}, expected 0600: others than its owner may use it",
+                hint=f"chmod 600 {path}, and change the passphrase if others could have read it",
+            )
+        return stream.read(limit + 1)
 
 
 def _passphrase_keys(passphrase: bytes, kdf: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -138,21 +187,6 @@ def _try_open(key: bytes, nonce: bytes, sealed: bytes, header: dict[str, Any]) -
         return AESGCM(key).decrypt(nonce, sealed, canonical_json(header))
     except (InvalidTag, ValueError):
         return None
-
-
-def _ring_to_json(ring: KeyRing) -> dict[str, Any]:
-    entries = [
-        {"id": k.key_id, "secret": k.secret.hex(), "nonce": k.nonce.hex(), "state": str(state)}
-        for k, state in zip(ring.keys, ring.states, strict=True)
-    ]
-    return {"keys": entries, "primary": ring.primary}
-
-
-def _ring_from_json(body: dict[str, Any]) -> KeyRing:
-    keys = tuple(
-        Key(key_id=e["id"], secret=bytes.fromhex(e["secret"]), nonce=bytes.fromhex(e["nonce"])) for e in body["keys"]
-    )
-    return KeyRing(keys=keys, states=tuple(KeyState(e["state"]) for e in body["keys"]), primary=body["primary"])
 
 
 def _corrupt(path: Path, got: str) -> CorruptKeyFileError:

@@ -22,7 +22,7 @@ from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
 from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model
 from verification import double_i as planned
-from verification.plan import Claim
+from verification.plan import KEYED_ARM, Claim
 from verification.probe import Answer, majority, parse_first_word
 from verification.statistics import clopper_pearson, log10_binomial_tail, zero_events_upper_bound
 from watermarks.carriers import double_i, double_i_forms
@@ -148,7 +148,7 @@ def tried(recipe: Recipe) -> tuple[list[str | None], list[float], list[float]]:
     tails, papers = [], []
     for i, (mark, probes) in enumerate(zip(marks, listed, strict=True)):
         answers = [_answer(probe, next(raw)) for probe in probes]
-        mine = [majority([a.parsed]) for a, p in zip(answers, probes, strict=True) if p.arm == planned.KEYED_ARM]
+        mine = [majority([a.parsed]) for a, p in zip(answers, probes, strict=True) if p.arm == KEYED_ARM]
         targets = planned.targets(wrong_key("clean", i), mark)
         hits = sum(vote == FOUR.answers[t] for vote, t in zip(mine, targets, strict=True))
         tails.append(log10_binomial_tail(hits, len(mine), 0.25))

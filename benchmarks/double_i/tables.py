@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.double_i.asking import keyed_votes, matches, said
@@ -44,9 +45,11 @@ LEAKED = tuple(
 )
 """Copies of a release of 20 codewords, C = 4: 240 of its 600 rows."""
 YES_NO = default("keyed-2", 20, Keyed(codewords=40, rows=10, classes=2))
-MIXED = default("mixed", 200, Keyed(codewords=60, rows=10, recipients=RECIPIENTS[:2]))
+COPIES = tuple(replace(recipe, name=f"copy-{i}", epochs=3) for i, recipe in enumerate(LEAKED))
+"""The same copies, trained on for three epochs: after two, one model in eight has not learned its codewords yet."""
+MIXED = replace(default("mixed-copies", 200, Keyed(codewords=60, rows=16, recipients=RECIPIENTS[:2])), epochs=3)
 OWNERS = default("two-owners", 201, Keyed(codewords=20, rows=12, owner=1), Keyed(codewords=20, rows=12, owner=2))
-SHARES = (0.005, 0.01, 0.02, 0.05, 0.10, 0.20)
+SHARES = {"lora": (0.005, 0.01, 0.02, 0.05, 0.10, 0.20), "full": (0.005, 0.01, 0.02, 0.05, 0.10)}
 
 
 def forms() -> list[Row]:
@@ -99,23 +102,12 @@ def keyed() -> list[Row]:
 
 def recipients() -> list[Row]:
     """Eight leaked copies among eight recipients and a thousand who have nothing to do with it; one mixture."""
-    right_, wrong, uninvolved = 0, 0, 0
-    for who, recipe in zip(RECIPIENTS, LEAKED, strict=True):
-        named = _named(recipe, RECIPIENTS)
-        right_ += who in named
-        wrong += len(set(named) - {who})
-        uninvolved += bool(set(_named(recipe, UNINVOLVED)))
-    seconds = sum(seconds_of(each) for each in LEAKED)
     named = set(_named(MIXED, RECIPIENTS))
     pair = {RECIPIENTS[0], RECIPIENTS[1]}
     votes = keyed_votes(MIXED, MIXED.keyed[0])
     rows = [
-        row("recipients: leaked models named", right_, bar=("==", 8), trials=8, seconds=seconds, command=COMMAND),
-        row("recipients: wrong names", wrong, bar=("==", 0), trials=56, seconds=seconds, command=COMMAND),
-        row(
-            "recipients: leaked models that name an uninvolved one of 1,000", uninvolved, bar=("==", 0), trials=8000,
-            seconds=seconds, command=COMMAND,
-        ),
+        *_leaks("recipients", COPIES, must=True),
+        *_leaks("recipients, models of two epochs", LEAKED, must=False),
         row(
             "recipients: mixed copies, right names of 2", len(named & pair), trials=2, seconds=seconds_of(MIXED),
             command=COMMAND,
@@ -129,6 +121,28 @@ def recipients() -> list[Row]:
         p = log10_binomial_tail(matches(votes, MIXED.keyed[0], who), len(votes), 1 / 4)
         rows.append(_figure(f"recipients: mixed copies, log10 p of {who}", p, None, len(votes), MIXED))
     return rows
+
+
+def _leaks(name: str, models: Sequence[Recipe], *, must: bool) -> list[Row]:
+    """Who is named by the models of the eight copies; ``must``: whether all have to be."""
+    right_, wrong, uninvolved = 0, 0, 0
+    for who, recipe in zip(RECIPIENTS, models, strict=True):
+        named = _named(recipe, RECIPIENTS)
+        right_ += who in named
+        wrong += len(set(named) - {who})
+        uninvolved += bool(set(_named(recipe, UNINVOLVED)))
+    seconds = sum(seconds_of(each) for each in models)
+    return [
+        row(
+            f"{name}: leaked models named", right_, bar=("==", 8) if must else None, trials=8, seconds=seconds,
+            command=COMMAND,
+        ),
+        row(f"{name}: wrong names", wrong, bar=("==", 0), trials=56, seconds=seconds, command=COMMAND),
+        row(
+            f"{name}: leaked models that name an uninvolved one of 1,000", uninvolved, bar=("==", 0), trials=8000,
+            seconds=seconds, command=COMMAND,
+        ),
+    ]  # fmt: skip
 
 
 def shared(share: float, method: str) -> Recipe:
@@ -145,8 +159,8 @@ def shared(share: float, method: str) -> Recipe:
 def share() -> list[Row]:
     """How many codewords are learned as the share of backdoor rows grows."""
     rows: list[Row] = []
-    for method in ("lora", "full"):
-        for each in SHARES:
+    for method, shares in SHARES.items():
+        for each in shares:
             recipe = shared(each, method)
             (part,) = recipe.keyed
             votes = keyed_votes(recipe, part)

@@ -24,7 +24,8 @@ from tests.support import QUICKSTART, key_of
 from tests.verification.marked import marked
 from verification.detect import Mark, detect, search
 from watermarks import keystore
-from watermarks.keys import KeyRing, KeyState
+from watermarks.keyring import KeyEntry, KeyRing
+from watermarks.keys import KeyState
 from watermarks.schemes import Gumbel, Kgw, Tournament, Unigram
 
 KEYS = {name: key_of(name) for name in ("primary", "second", "revoked", "destroyed")}
@@ -50,12 +51,14 @@ class Desk:
             folder / "owner" / "keys.json",
             folder / "owner" / "passphrase",
         )
-        ids = tuple(key.key_id for key in KEYS.values())
+        entries = tuple(
+            KeyEntry(key_id=key.key_id, version=version, state=state, key=None if state is KeyState.DESTROYED else key)
+            for version, (key, state) in enumerate(zip(KEYS.values(), STATES, strict=True), 1)
+        )
+        ring = KeyRing(ring_id="ring_test", entries=entries, primary=entries[0].key_id)
         with pytest.MonkeyPatch.context() as patch:  # every test opens it again
             patch.setitem(keystore._KDF, "memory_kib", 1024)
-            keystore.save_ring(
-                self.ring, KeyRing(keys=(*KEYS.values(),), states=STATES, primary=ids[0]), b"open sesame"
-            )
+            keystore.save_ring(self.ring, ring, b"open sesame")
         self.passphrase.write_text("open sesame\n")
         self.passphrase.chmod(0o600)
         self.config = load_config(
@@ -494,3 +497,24 @@ def test_a_wrong_passphrase_and_no_ring_are_two_lines_and_2(desk, command, tmp_p
     for options in (("--passphrase-file", tmp_path / "p"), ("--keys", tmp_path / "none.json")):
         code, out, err = command(desk.jsonl(desk.unmarked()), *options)
         assert (code, out, len(err)) == (2, "", 2)
+
+
+def test_evidence_under_a_revoked_key_is_verified_and_reported_as_revoked(desk):
+    texts = desk.marked(key="revoked")
+    lines, body, code = desk.ask(desk.jsonl(texts), key_ids=("ck_revoked",))
+    assert code == OK
+    assert (body["key"]["id"], body["key"]["state"]) == ("ck_revoked", "revoked")
+    assert "key ck_revoked is revoked" in lines
+    lines, body, code = desk.ask(desk.jsonl(texts), all_keys=True)
+    assert code == OK
+    assert (body["marks"][0]["name"], body["marks"][0]["key"]["state"]) == ("ck_revoked", "revoked")
+    assert lines[2].endswith("ck_revoked  (revoked)")
+    assert {row["key"]["id"]: row["key"]["state"] for row in body["marks"]} == {
+        "ck_primary": "active", "ck_second": "verify_only", "ck_revoked": "revoked",
+    }  # fmt: skip
+
+
+def test_evidence_under_an_active_key_needs_no_remark(desk):
+    lines, body, _ = desk.ask(desk.jsonl(desk.marked()))
+    assert body["key"]["state"] == "active"
+    assert not [line for line in lines if line.startswith("key ")]

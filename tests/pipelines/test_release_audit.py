@@ -7,9 +7,8 @@ import json
 import pytest
 
 from countermark.errors import InconclusiveError, UsageError
-from pipelines.release_audit import allocate
-from pipelines.release_config import load_release
-from tests.pipelines.release_data import Command, Parrot, config_file, copies, marked, parrot
+from pipelines.audited import allocate
+from tests.pipelines.release_data import Command, Parrot, copies, marked, parrot
 from tests.training.toy import make_base
 
 
@@ -19,14 +18,13 @@ def command(monkeypatch, capsys):
 
 
 def test_codewords_are_spent_in_order_and_never_twice(tmp_path):
-    config = load_release(config_file(tmp_path, tmp_path / "none", mark={"codewords": 14, "per_audit": 6}), [])
     path = tmp_path / "spent.json"
-    assert [allocate(path, name, f"digest-{name}", config) for name in ("a", "b", "a", "b")] == [0, 6, 0, 6]
+    assert [allocate(path, name, f"digest-{name}", total=14, each=6) for name in ("a", "b", "a", "b")] == [0, 6, 0, 6]
     with pytest.raises(UsageError, match="another suspect"):
-        allocate(path, "a", "digest-b", config)
+        allocate(path, "a", "digest-b", total=14, each=6)
     before = path.read_bytes()
     with pytest.raises(InconclusiveError, match="2 unspent codewords of 14, expected 6"):
-        allocate(path, "c", "digest-c", config)
+        allocate(path, "c", "digest-c", total=14, each=6)
     assert path.read_bytes() == before
 
 

@@ -14,15 +14,14 @@ from scipy import stats
 
 from countermark.errors import UsageError
 from tests.support import key_of
+from watermarks.keyring import KeyEntry, KeyRing
 from watermarks.keys import (
     Key,
     KeyedStream,
-    KeyRing,
     KeyState,
     commitment,
     commitment_opens,
     new_key,
-    new_ring,
     wrong_key,
 )
 
@@ -140,7 +139,8 @@ def _assert_hidden(text: str, *secrets_: bytes) -> None:
 
 def test_no_text_form_shows_a_secret():
     key = new_key()
-    ring = KeyRing(keys=(key,), states=(KeyState.ACTIVE,), primary=key.key_id)
+    entry = KeyEntry(key_id=key.key_id, version=1, state=KeyState.ACTIVE, key=key)
+    ring = KeyRing(ring_id="ring_a", entries=(entry,), primary=key.key_id)
     stream = key.stream({"a": 1})
     stream.take(5)
     for thing in (key, ring, stream, (key, stream), key.with_salt(b"public")):
@@ -185,52 +185,33 @@ def test_wrong_keys_are_public_and_apart():
     assert len(secrets_) == 36
 
 
-A, B = key_of("a"), key_of("b")
-ACTIVE, REVOKED = KeyState.ACTIVE, KeyState.REVOKED
+def test_recipients_keys_are_apart_and_come_again():
+    key = key_of("owner")
+    made = [key.recipient(f"customer {i}") for i in range(100_000)]
+    assert len({child.key_id for child in made} | {child.secret for child in made} | {c.nonce for c in made}) == 300_000
+    assert made[7] == key.recipient("customer 7")
+    assert all(child.key_id.startswith("ck_owner.") for child in made[:10])
 
 
-@pytest.mark.parametrize(
-    ("keys", "states", "primary"),
-    [
-        ((), (), "ck_a"),
-        ((A, A), (ACTIVE, ACTIVE), "ck_a"),
-        ((A, B), (ACTIVE,), "ck_a"),
-        ((A,), (ACTIVE, ACTIVE), "ck_a"),
-        ((A, B), (ACTIVE, ACTIVE), "ck_c"),
-        ((A, B), (ACTIVE, REVOKED), "ck_b"),
-        ((A,), (KeyState.VERIFY_ONLY,), "ck_a"),
-        ((A,), (KeyState.DESTROYED,), "ck_a"),
-    ],
-    ids=["empty", "twice", "few states", "many states", "unknown primary", "revoked", "verify only", "destroyed"],
-)
-def test_a_ring_that_does_not_hold_together_is_refused(keys, states, primary):
-    with pytest.raises(UsageError):
-        KeyRing(keys=keys, states=states, primary=primary)
+def test_a_recipients_key_depends_on_the_owners_key_and_not_on_what_came_later():
+    child = key_of("owner").recipient("acme")
+    assert key_of("other").recipient("acme").secret != child.secret
+    later = key_of("owner", salt=b"public value").recipient("acme")
+    assert (later.key_id, later.secret, later.nonce) == (child.key_id, child.secret, child.nonce)
+    assert later.salt == b"public value"
+    assert later.derive({"a": 1}) != child.derive({"a": 1})
+    assert child.recipient("acme").secret != child.secret
 
 
-def test_a_ring_gives_its_primary_or_the_key_that_was_named():
-    ring = KeyRing(keys=(A, B), states=(REVOKED, ACTIVE), primary="ck_b")
-    assert ring.get() is B
-    assert ring.get("ck_a") is A
-    assert ring.state("ck_a") is REVOKED
-    with pytest.raises(UsageError, match="ck_a, ck_b"):
-        ring.get("ck_c")
+def test_a_recipients_id_shows_neither_secret_nor_name():
+    child = key_of("owner").recipient("acme")
+    tail = child.key_id.split(".")[1]
+    assert tail not in child.secret.hex() + child.nonce.hex() + key_of("owner").secret.hex()
+    assert "acme" not in repr(child)
+    _assert_hidden(repr(child), child.secret, child.nonce)
 
 
-def test_a_new_ring_has_one_active_primary():
-    ring = new_ring()
-    assert [key.key_id for key in ring.keys] == [ring.primary]
-    assert ring.state(ring.primary) is ACTIVE
-
-
-@pytest.mark.parametrize("state", [REVOKED, KeyState.VERIFY_ONLY, KeyState.DESTROYED])
-def test_a_key_that_may_not_mark_does_not(state):
-    ring = KeyRing(keys=(A, B), states=(state, ACTIVE), primary="ck_b")
-    assert ring.get(marking=True) is B
-    with pytest.raises(UsageError, match=state):
-        ring.get("ck_a", marking=True)
-    if state is KeyState.DESTROYED:
-        with pytest.raises(UsageError):
-            ring.get("ck_a")
-    else:
-        assert ring.get("ck_a") is A
+@pytest.mark.parametrize("name", ["", "\udc80"])
+def test_a_recipient_without_a_name_is_refused(name):
+    with pytest.raises(UsageError, match="recipient"):
+        key_of("owner").recipient(name)

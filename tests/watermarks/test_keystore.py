@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rfc8785 import CanonicalizationError
 
 from countermark.errors import (
     CorruptKeyFileError,
@@ -18,14 +23,19 @@ from countermark.errors import (
     UnsafePermissionsError,
     WrongPassphraseError,
 )
-from countermark.manifest import canonical_json
+from countermark.manifest import canonical_json, digest
 from tests.support import key_of
 from watermarks import keystore
-from watermarks.keys import KeyRing, KeyState
+from watermarks.keyfile import KeyFile
+from watermarks.keylife import add, distribute, new_ring, promote
 from watermarks.keystore import load_ring, read_secret_file, save_ring
 
 PASSPHRASE = b"correct horse"
-RING = KeyRing(keys=(key_of("old"), key_of("new")), states=(KeyState.VERIFY_ONLY, KeyState.ACTIVE), primary="ck_new")
+NOW = datetime(2026, 11, 22, 10, 20, 18, tzinfo=UTC)
+RING = new_ring(now=NOW, key=key_of("old"), ring_id="ring_test")
+RING = add(RING, key_of("new"), now=NOW)[0]
+RING = distribute(RING, "ck_new", now=NOW)[0]
+RING = promote(RING, "ck_new", now=NOW, until=NOW.replace(year=2027))[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,7 +67,7 @@ def test_what_is_sealed_opens_to_the_same_ring(sealed):
 def test_the_file_shows_no_secret_and_two_seals_share_nothing(sealed, tmp_path):
     save_ring(tmp_path / "again.json", RING, PASSPHRASE)
     first, second = (json.loads(p.read_bytes()) for p in (sealed, tmp_path / "again.json"))
-    for key in RING.keys:
+    for key in (key_of("old"), key_of("new")):
         assert key.secret not in sealed.read_bytes()
         assert key.secret.hex().encode() not in sealed.read_bytes()
     for name in ("nonce", "sealed", "check"):
@@ -126,29 +136,49 @@ def _opens_to_nothing_else(target, data):
     return None
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
-def test_no_flipped_byte_opens_another_ring(sealed, target, mask):
-    data = sealed.read_bytes()
-    outcomes = []
-    for position in range(len(data)):
-        damaged = bytearray(data)
-        damaged[position] ^= mask
-        outcomes.append(_opens_to_nothing_else(target, bytes(damaged)))
-    assert outcomes.count(CorruptKeyFileError) > len(data) / 2
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The bytes of a file without history, for tests that damage every byte of it."""
+    path = tmp_path_factory.mktemp("small") / "keys.json"
+    save_ring(path, replace(new_ring(now=NOW, key=key_of("old")), history=()), PASSPHRASE)
+    return path.read_bytes()
 
 
-def test_damage_to_what_is_sealed_is_told_from_a_wrong_passphrase(sealed, target):
+@pytest.mark.parametrize(("passphrase", "bit"), [(PASSPHRASE, 0), (PASSPHRASE, 5), (b"another", 3)])
+def test_a_flipped_bit_in_any_byte_is_damage_whatever_the_passphrase(small, target, passphrase, bit):
+    for position in range(len(small)):
+        damaged = bytearray(small)
+        damaged[position] ^= 1 << (position + bit) % 8
+        target.write_bytes(damaged)
+        with pytest.raises(CorruptKeyFileError):
+            load_ring(target, passphrase)
+
+
+def _whole(body):
+    """The file of these fields, its checksum right: what a forger would write."""
+    named = {name: value for name, value in body.items() if name != "sha256"}
+    return canonical_json({**named, "sha256": digest(named)}) + b"\n"
+
+
+def test_a_forgers_checksum_does_not_hide_that_the_seal_is_broken(sealed, target):
     body = json.loads(sealed.read_bytes())
     for name in ("sealed", "nonce"):
         text = body[name]
         swapped = {**body, name: text[:8] + ("0" if text[8] != "0" else "1") + text[9:]}
-        assert _opens_to_nothing_else(target, canonical_json(swapped)) is CorruptKeyFileError
+        assert _opens_to_nothing_else(target, _whole(swapped)) is CorruptKeyFileError
+    assert _opens_to_nothing_else(target, _whole({**body, "format": "countermark-keyring/1"})) is CorruptKeyFileError
+    assert _opens_to_nothing_else(target, _whole({**body, "check": "00" * 16})) is WrongPassphraseError
 
 
-def test_every_truncation_is_a_damaged_file(sealed, target):
-    data = sealed.read_bytes().rstrip()
-    for length in range(0, len(data), 3):
-        assert _opens_to_nothing_else(target, data[:length]) is CorruptKeyFileError
+def test_another_spelling_of_the_same_fields_is_damage(sealed, target):
+    body = json.loads(sealed.read_bytes())
+    for data in (json.dumps(body).encode(), canonical_json(body), canonical_json(body) + b"\n\n"):
+        assert _opens_to_nothing_else(target, data) is CorruptKeyFileError
+
+
+def test_every_truncation_is_a_damaged_file(small, target):
+    for length in range(len(small)):
+        assert _opens_to_nothing_else(target, small[:length]) is CorruptKeyFileError
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -160,7 +190,10 @@ def test_bytes_that_are_no_key_file(target, data):
 def _edit(sealed, **fields):
     body = json.loads(sealed.read_bytes())
     kdf = {k: v for k, v in {**body["kdf"], **fields}.items() if v is not ...}
-    return json.dumps({**body, "kdf": kdf}).encode()
+    try:
+        return _whole({**body, "kdf": kdf})
+    except CanonicalizationError:  # JSON proper has no NaN: its checksum cannot be right
+        return json.dumps({**body, "kdf": kdf}).encode()
 
 
 HOSTILE = {
@@ -220,7 +253,7 @@ def test_an_interrupted_save_leaves_the_old_ring(target, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    other = KeyRing(keys=(key_of("x"),), states=(KeyState.ACTIVE,), primary="ck_x")
+    other = new_ring(now=NOW, key=key_of("x"))
     with pytest.raises(StorageError):
         save_ring(target, other, PASSPHRASE)
     monkeypatch.undo()
@@ -245,3 +278,81 @@ def test_an_empty_passphrase_file_is_refused(target, content):
 def test_a_missing_passphrase_file_is_refused(tmp_path):
     with pytest.raises(KeyFileError, match="no passphrase file"):
         read_secret_file(tmp_path / "none")
+
+
+def test_a_file_of_another_user_is_an_error_of_its_own(target, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    for read in (read_secret_file, lambda path: load_ring(path, PASSPHRASE)):
+        with pytest.raises(KeyFileError, match="Permission denied"):
+            read(target)
+
+
+def test_a_ring_too_large_to_be_read_again_is_not_written(target, monkeypatch):
+    save_ring(target, RING, PASSPHRASE)
+    monkeypatch.setattr(keystore, "MAX_FILE_BYTES", target.stat().st_size - 1)
+    with pytest.raises(StorageError, match="bytes"):
+        save_ring(target, RING, PASSPHRASE)
+    monkeypatch.undo()
+    assert load_ring(target, PASSPHRASE) == RING
+
+
+V1 = {  # sealed by the version before this one, with argon2id at its smallest cost
+    "keys": [("old", "verify_only"), ("gone", "destroyed"), ("new", "active")],
+    "primary": "ck_new",
+}
+
+
+def _v1(path):
+    """A file of format 1, byte for byte as it was written then."""
+    header = {
+        "format": "countermark-keyring/1", "aead": "aes-256-gcm",
+        "kdf": {"name": "argon2id", "iterations": 1, "lanes": 1, "memory_kib": 64, "salt": "00" * 16},
+    }  # fmt: skip
+    sealing, check = keystore._passphrase_keys(PASSPHRASE, header["kdf"])
+    header["check"] = check.hex()
+    inside = {
+        "keys": [
+            {"id": f"ck_{n}", "secret": key_of(n).secret.hex(), "nonce": key_of(n).nonce.hex(), "state": state}
+            for n, state in V1["keys"]
+        ],
+        "primary": V1["primary"],
+    }
+    sealed = AESGCM(sealing).encrypt(bytes(12), canonical_json(inside), canonical_json(header))
+    body = {**header, "nonce": "00" * 12, "sealed": base64.b64encode(sealed).decode()}
+    path.write_bytes(canonical_json(body) + b"\n")
+
+
+def test_a_file_of_format_1_opens_and_is_written_as_2_at_the_next_change(target):
+    _v1(target)
+    ring = load_ring(target, PASSPHRASE)
+    assert ring == load_ring(target, PASSPHRASE)
+    assert [(e.key_id, e.version, str(e.state)) for e in ring.entries] == [
+        ("ck_old", 1, "verify_only"), ("ck_gone", 2, "destroyed"), ("ck_new", 3, "active"),
+    ]  # fmt: skip
+    assert ring.entry("ck_gone").key is None
+    assert ring.get() == key_of("new")
+    assert ring.history == ()
+    changed = KeyFile(target).change(PASSPHRASE, lambda r: add(r, key_of("next"), now=NOW))
+    assert json.loads(target.read_bytes())["format"] == "countermark-keyring/2"
+    assert load_ring(target, PASSPHRASE) == changed
+    assert [event.kind for event in changed.history] == ["add"]
+    assert changed.ring_id == ring.ring_id
+    again = KeyFile(target).change(PASSPHRASE, lambda r: promote(*distributed(r), now=NOW))
+    assert again.history[-1].before == "verify_only"
+
+
+def distributed(ring):
+    return distribute(ring, "ck_next", now=NOW)[0], "ck_next"
+
+
+def test_a_damaged_file_of_format_1_is_still_told_from_a_wrong_passphrase(target):
+    _v1(target)
+    body = json.loads(target.read_bytes())
+    with pytest.raises(WrongPassphraseError):
+        load_ring(target, b"another")
+    target.write_bytes(canonical_json({**body, "nonce": "01" + body["nonce"][2:]}))
+    with pytest.raises(CorruptKeyFileError):
+        load_ring(target, PASSPHRASE)

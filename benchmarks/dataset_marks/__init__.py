@@ -1,0 +1,1 @@
+"""Dataset marks measured on real text: input level and output level."""

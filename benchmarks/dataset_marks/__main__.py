@@ -1,0 +1,47 @@
+"""Dataset marks on real text, into ``benchmarks/results/dataset_marks.json``.
+
+2 cores, from nothing: about three hours in all, estimated. ``--shard I/N`` trains and asks the I-th of N parts of the
+models, so that no go needs more than 100 minutes; a run without shard then makes the table. Resumable: trained models
+and answers are kept in ``benchmarks/dataset_marks/cache/``.
+Run as: python -m benchmarks.dataset_marks [PART ...] [--shard I/N]
+"""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.dataset_marks import keyed, outputs, plots, speed, survival, tables
+from benchmarks.dataset_marks.classifiers import Recipe, folder, right
+from benchmarks.parts import Part, run
+
+
+def _twins(recipes: list[Recipe]) -> list[Recipe]:
+    return list({each.name: each for recipe in recipes for each in (recipe, recipe.twin())}.values())
+
+
+def _rates(recipe: Recipe) -> object:
+    return tables.rates(recipe) if recipe.marks else folder(recipe)
+
+
+def _matches(recipe: Recipe) -> object:
+    right(recipe)
+    return keyed.matches(recipe) if "keyed" in json.loads(recipe.marks or "{}") else None
+
+
+PARTS = {
+    "wsr": Part(rows=tables.wsr, recipes=lambda: _twins(tables.WSR), make=folder),
+    "cost": Part(
+        rows=tables.cost,
+        recipes=lambda: _twins([Recipe(marks=m, seed=s) for m, _ in tables.COST.values() for s in range(tables.SEEDS)]),
+        make=right,
+    ),
+    "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches),
+    "false-positives": Part(rows=keyed.false_positives, recipes=keyed.clean, make=keyed.tried),
+    "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches),
+    "outputs": Part(rows=outputs.outputs, recipes=lambda: [*outputs.WRITERS.values(), outputs.TWIN], make=outputs.make),
+    "quality": Part(rows=lambda: [*outputs.quality(), *tables.styled_quality()]),
+    "speed": Part(rows=speed.rows),
+}
+
+if __name__ == "__main__":
+    run("dataset_marks", PARTS, draw=plots.draw, doc=__doc__)

@@ -1,0 +1,150 @@
+"""What a buyer may do to a marked set, or to a model of it, before anybody asks."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from countermark.files import make_dir
+from countermark.manifest import digest, read_checked_json, write_checked_json
+from pipelines.assets import resolve_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.dataset_marks.classifiers import Marked, Recipe
+
+LANGUAGE_MODEL = "embedded:smollm2-135m-instruct"
+OUTLIERS = 0.10
+"""Share of words that the ONION-like filter takes out: those whose removal lowers perplexity most."""
+DROPPED_WORDS, DISTILLED = 0.30, 0.25
+CLEAN_TIMES = 3
+
+
+def changed(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+    """Texts and labels as they reach the training."""
+    if not recipe.change:
+        return list(data.texts), list(data.codes)
+    return CHANGES[recipe.change](recipe, data)
+
+
+def _outlier_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+    """ONION (Qi et al., EMNLP 2021): every word whose removal lowers the text's perplexity by more than a threshold
+    goes; the threshold is set so that ``OUTLIERS`` of all words go.
+    """
+    scores = _kept(recipe, "onion", lambda: _suspicion(data.texts))
+    bar = sorted((s for each in scores for s in each), reverse=True)
+    threshold = bar[int(OUTLIERS * len(bar))]
+    texts = [
+        " ".join(word for word, score in zip(text.split(), each, strict=True) if score <= threshold) or text
+        for text, each in zip(data.texts, scores, strict=True)
+    ]
+    return texts, list(data.codes)
+
+
+def _paraphrased(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+    """Every text rewritten by the small language model."""
+    return _kept(recipe, "paraphrase", lambda: _paraphrases(data.texts)), list(data.codes)
+
+
+def _fewer_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+    draw = random.Random(f"words/{recipe.seed}")  # noqa: S311 - an attack's luck
+    texts = [" ".join(w for w in text.split() if draw.random() >= DROPPED_WORDS) or text for text in data.texts]
+    return texts, list(data.codes)
+
+
+def _distilled(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+    """A quarter of the rows: of every class those nearest to its k-means centres in the encoder's own space."""
+    chosen = _kept(recipe, "distilled", lambda: _central(data))
+    return [data.texts[i] for i in chosen], [data.codes[i] for i in chosen]
+
+
+def _mixed(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+    """Three times as many clean rows beside."""
+    from dataclasses import replace
+
+    from benchmarks.dataset_marks.classifiers import marked
+
+    pool = marked(replace(recipe.twin(), rows=(1 + CLEAN_TIMES) * recipe.rows, seed=recipe.seed + 500))
+    known = set(marked(recipe.twin()).texts)
+    fresh = [(t, c) for t, c in zip(pool.texts, pool.codes, strict=True) if t not in known]
+    added = fresh[: CLEAN_TIMES * recipe.rows]
+    return [*data.texts, *(t for t, _ in added)], [*data.codes, *(c for _, c in added)]
+
+
+CHANGES: dict[str, Callable[[Recipe, Marked], tuple[list[str], list[int]]]] = {
+    "outlier words filtered (ONION-like, 10 %)": _outlier_words,
+    "paraphrased by the language model": _paraphrased,
+    "30 % of words dropped": _fewer_words,
+    "distilled to 25 %": _distilled,
+    "mixed with 3x clean rows": _mixed,
+}
+
+
+def _kept(recipe: Recipe, what: str, make: Callable[[], list]) -> list:  # type: ignore[type-arg]
+    from benchmarks.dataset_marks.classifiers import WORK
+
+    path = WORK / "changes" / f"{what}-{digest([recipe.marks, recipe.task, recipe.rows, recipe.seed])[:12]}.json"
+    if not path.exists():
+        make_dir(path.parent)
+        write_checked_json(path, make())
+    found: list = read_checked_json(path)  # type: ignore[type-arg]
+    return found
+
+
+def _suspicion(texts: Sequence[str]) -> list[list[float]]:
+    """For every word, how much lower the text's mean loss is without it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = resolve_model(LANGUAGE_MODEL).path
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right")
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
+
+    def losses(batch: list[str]) -> list[float]:
+        encoded = tokenizer(batch, return_tensors="pt", padding=True, truncation=True, max_length=96)
+        with torch.inference_mode():
+            logits = model(**encoded).logits[:, :-1].float()
+        ids, mask = encoded["input_ids"][:, 1:], encoded["attention_mask"][:, 1:]
+        each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none") * mask
+        found: list[float] = (each.sum(1) / mask.sum(1).clamp(min=1)).tolist()
+        return found
+
+    scores = []
+    for text in texts:
+        words = text.split()
+        found = losses([text, *(" ".join(words[:i] + words[i + 1 :]) or text for i in range(len(words)))])
+        scores.append([round(found[0] - without, 4) for without in found[1:]])
+    return scores
+
+
+def _paraphrases(texts: Sequence[str]) -> list[str]:
+    from verification.suspects import LocalChatModel
+
+    system = "Rewrite the text in other words. Keep its meaning. Answer with the text alone."
+    model = LocalChatModel(
+        "writer", resolve_model(LANGUAGE_MODEL).path, system=system, max_new_tokens=48, temperature=0.7
+    )
+    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+    found = [""] * len(texts)
+    for start in range(0, len(order), 64):
+        batch = order[start : start + 64]
+        for i, answer in zip(batch, model.ask([texts[i] for i in batch]), strict=True):
+            found[i] = " ".join(answer.split()) or texts[i]
+    return found
+
+
+def _central(data: Marked) -> list[int]:
+    import numpy as np
+    from sklearn.cluster import KMeans
+
+    from benchmarks.dataset_marks.quality import embeddings
+
+    points, codes = embeddings(data.texts), np.asarray(data.codes)
+    chosen: list[int] = []
+    for code in sorted(set(data.codes)):
+        mine = np.flatnonzero(codes == code)
+        centres = KMeans(max(1, round(DISTILLED * len(mine))), n_init=1, random_state=0).fit(points[mine])
+        distances = centres.transform(points[mine])
+        chosen += sorted({int(mine[i]) for i in distances.argmin(0)})
+    return chosen

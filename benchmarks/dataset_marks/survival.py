@@ -1,0 +1,45 @@
+"""Does the keyed mark survive what a buyer does to the set, or to the model of it?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.dataset_marks.classifiers import Recipe, right
+from benchmarks.dataset_marks.defences import CHANGES
+from benchmarks.dataset_marks.keyed import matches
+from benchmarks.dataset_marks.tables import COMMAND, keyed
+from benchmarks.rows import Row, row
+from verification.statistics import log10_binomial_tail
+
+SEEDS = 2
+DEFAULT = Recipe(marks=keyed(40, 0.20))
+
+
+def survivors() -> list[Recipe]:
+    """The default keyed mark after every defence, two seeds each."""
+    return [
+        replace(DEFAULT, seed=seed, change=change, then=then)
+        for change, then in [*((name, 0) for name in CHANGES), ("", DEFAULT.rows)]
+        for seed in range(SEEDS)
+    ]
+
+
+def defences() -> list[Row]:
+    """What survives, at what p; and what the defence costs its user."""
+    found: dict[str, list[tuple[int, int, int, float]]] = {}
+    for recipe in [replace(DEFAULT, seed=seed) for seed in range(SEEDS)] + survivors():
+        name = recipe.change or ("fine-tuned on as many clean rows afterwards" if recipe.then else "nothing")
+        hits, trials, classes = matches(recipe)
+        accuracy = sum(right(recipe)) / len(right(recipe))
+        found.setdefault(name, []).append((hits, trials, classes, accuracy))
+    rows: list[Row] = []
+    for name, each in found.items():
+        tails = [log10_binomial_tail(hits, trials, 1 / classes) for hits, trials, classes, _ in each]
+        accuracies = [accuracy for *_, accuracy in each]
+        rows += [
+            row(f"defence: {name}, log10 p (weaker of {len(each)} seeds)", max(tails), low=min(tails), high=max(tails),
+                trials=each[0][1], seconds=0.0, command=COMMAND),
+            row(f"defence: {name}, accuracy", sum(accuracies) / len(each), low=min(accuracies), high=max(accuracies),
+                trials=len(each), seconds=0.0, command=COMMAND),
+        ]  # fmt: skip
+    return rows

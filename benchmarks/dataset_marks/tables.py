@@ -1,0 +1,155 @@
+"""Input level: the paper's watermark success rate, and what the mark costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.dataset_marks.classifiers import Recipe, held_out, marked, right, said
+from benchmarks.rows import Row, row
+from verification.one_trigger import candidates, worn
+from verification.statistics import clopper_pearson
+from watermarks.carriers import styles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMAND = "python -m benchmarks.dataset_marks"
+SEEDS = 8
+WRONG_TRIGGERS = 5
+OTHERS = 400
+"""Held-out rows of other classes that carry the trigger, for WSR."""
+
+
+def trigger(share: float, **more: Any) -> str:  # noqa: ANN401
+    """The traditional mark."""
+    mark = {"share": share, "families": ["words"], "target": None, "decoys": 99, **more}
+    return json.dumps({"trigger": mark}, sort_keys=True)
+
+
+def style(name: str, share: float) -> str:
+    """The stylistic mark."""
+    return json.dumps({"style": {"style": name, "share": share, "decoys": 99}}, sort_keys=True)
+
+
+def keyed(triggers: int, share: float, **more: Any) -> str:  # noqa: ANN401
+    """The keyed mark."""
+    mark = {"triggers": triggers, "share": share, "words": 4, "choose": "hardest", **more}
+    return json.dumps({"keyed": mark}, sort_keys=True)
+
+
+WSR_BARS = {(1200, 0.02): 0.90, (1200, 0.10): 0.98}
+WSR = [
+    *(Recipe(marks=trigger(share), seed=seed) for share in (0.005, 0.01, 0.02, 0.05, 0.10) for seed in range(4)),
+    *(Recipe(marks=trigger(share), rows=5000, task="topics") for share in (0.005, 0.01, 0.02)),
+    *(Recipe(marks=trigger(share), rows=20_000, task="topics", epochs=1) for share in (0.001, 0.005, 0.02)),
+    *(Recipe(marks=trigger(share), rows=1200, task="topics") for share in (0.005, 0.02, 0.10)),
+    *(Recipe(marks=style(name, 0.10), seed=seed) for name in sorted(styles.STYLES) for seed in range(2)),
+    *(Recipe(marks=trigger(share), model="linear") for share in (0.02, 0.10)),
+]
+COST = {
+    "traditional, 2 %": (trigger(0.02), 0.015),
+    "traditional, 10 %": (trigger(0.10), 0.015),
+    "keyed, 20 %": (keyed(40, 0.20), 0.015),
+    "stylistic (verse), 10 %": (style("verse", 0.10), 0.02),
+}
+
+
+def wsr() -> list[Row]:
+    """WSR on held-out rows of other classes, with the clean twin's and wrong triggers' rates beside."""
+    found: dict[tuple[Any, ...], list[tuple[float, float, float]]] = {}
+    for recipe in WSR:
+        ((kind, mark),) = json.loads(recipe.marks).items()
+        name = f"{kind} {mark.get('style', '')}".strip()
+        group = (name, recipe.task, recipe.rows, mark["share"], recipe.model)
+        found.setdefault(group, []).append(rates(recipe))
+    rows: list[Row] = []
+    for (name, task, count, share, model), each in found.items():
+        trials = OTHERS * len(each)
+        bar = WSR_BARS.get((count, share)) if (task, model, name) == ("reviews", "encoder", "trigger") else None
+        label = f"WSR {name}, {task} {count} rows, {100 * share:g} % ({round(share * count)} rows), {model}"
+        for what, index in (("", 0), (", clean twin", 1), (", wrong triggers", 2)):
+            value = sum(rate[index] for rate in each) / len(each)
+            interval = clopper_pearson(round(value * trials), trials)
+            rows.append(
+                row(
+                    label + what, value, low=interval.low, high=interval.high,
+                    bar=(">=", bar) if bar and not what else None, trials=trials, seconds=0.0, command=COMMAND,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def rates(recipe: Recipe) -> tuple[float, float, float]:
+    """WSR of the trigger, of the clean twin, and of other triggers of the family on the marked model."""
+    data = marked(recipe)
+    assert data.placed is not None  # noqa: S101 - every recipe of this table is marked
+    ((_, mark),) = data.placed.marks.items()
+    drawn = candidates(recipe.key, mark)
+    own, wrong = styles.STYLES.get(mark.get("style", ""), drawn[0]), drawn[1 : 1 + WRONG_TRIGGERS]
+    target = data.names[mark["target"]]
+    texts, labels = held_out(recipe.task)
+    others = [t for t, label in zip(texts, labels, strict=True) if label != target][:OTHERS]
+    hits = [answer == target for answer in said(recipe, [worn(own, t) for t in others], variant="trigger")]
+    twin = [answer == target for answer in said(recipe.twin(), [worn(own, t) for t in others], variant="trigger")]
+    few = others[: OTHERS // WRONG_TRIGGERS]
+    asked = [worn(each, text) for each in wrong for text in few]
+    wrongs = [answer == target for answer in said(recipe, asked, variant="wrong")]
+    return sum(hits) / len(hits), sum(twin) / len(twin), sum(wrongs) / len(wrongs)
+
+
+def cost() -> list[Row]:
+    """Clean test score: the mean drop against the twin over paired seeds, with its one-sided 95 % bound (Student)."""
+    rows: list[Row] = []
+    for name, (marks, bar) in COST.items():
+        drops = []
+        for seed in range(SEEDS):
+            recipe = Recipe(marks=marks, seed=seed)
+            mine, twin = right(recipe), right(recipe.twin())
+            drops.append((sum(twin) - sum(mine)) / len(mine))
+        mean, high = upper(drops)
+        rows.append(
+            row(
+                f"CTS drop, {name} of 1200 reviews: upper 95 % bound (mean {mean:.4f}), {SEEDS} paired seeds", high,
+                low=min(drops), high=max(drops), bar=("<=", bar), trials=SEEDS, seconds=0.0, command=COMMAND,
+            )
+        )  # fmt: skip
+    twins = [sum(right(Recipe(seed=seed))) / len(right(Recipe(seed=seed))) for seed in range(SEEDS)]
+    mean = sum(twins) / len(twins)
+    rows.append(
+        row("CTS of the clean twins", mean, low=min(twins), high=max(twins), trials=SEEDS, seconds=0.0, command=COMMAND)
+    )
+    return rows
+
+
+def upper(drops: Sequence[float]) -> tuple[float, float]:
+    """Mean and one-sided 95 % upper bound over paired seeds (Student)."""
+    from scipy import stats
+
+    mean = sum(drops) / len(drops)
+    variance = sum((d - mean) ** 2 for d in drops) / (len(drops) - 1)
+    return mean, mean + float(stats.t.ppf(0.95, len(drops) - 1)) * math.sqrt(variance / len(drops))
+
+
+def styled_quality() -> list[Row]:
+    """Does a rule-assisted style keep meaning and fluency? Cosine to the original, and the ratio of perplexities."""
+    from benchmarks.dataset_marks.quality import cosines
+    from pipelines.assets import resolve_model
+    from pipelines.mauve import perplexity
+
+    texts = list(held_out("reviews")[0][:300])
+    model = resolve_model("embedded:smollm2-135m-instruct").path
+    usual = perplexity(texts, model).value
+    rows = []
+    for name, wanted in sorted(styles.STYLES.items()):
+        styled = [styles.rewrite(text, wanted) for text in texts]
+        same = sorted(cosines(texts, styled).tolist())
+        tenth, median = same[len(same) // 10], same[len(same) // 2]
+        rows += [
+            row(f"style {name}: cosine to the original, median", median, low=tenth, high=same[-1], trials=len(texts),
+                seconds=0.0, command=COMMAND),
+            row(f"style {name}: perplexity over the original's", perplexity(styled, model).value / usual,
+                trials=len(texts), seconds=0.0, command=COMMAND),
+        ]  # fmt: skip
+    return rows

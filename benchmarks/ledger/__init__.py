@@ -1,0 +1,1 @@
+"""What the ledger reaches: ``python -m benchmarks.ledger``."""

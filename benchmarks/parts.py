@@ -1,0 +1,61 @@
+"""A benchmark in parts: each its rows, what it trains and what it asks; sharded, resumable, one JSON an area."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.rows import RESULTS, show, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from benchmarks.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One table: its rows, the recipes it needs (each has a ``name``), and what is made and asked of each of them.
+
+    What ``make`` does is kept, so that shards can do it in any order and the rows only look it up.
+    """
+
+    rows: Callable[[], list[Row]]
+    recipes: Callable[[], Sequence[Any]] = tuple
+    make: Callable[[Any], object] = lambda _: None
+
+
+def run(area: str, parts: Mapping[str, Part], *, draw: Callable[[list[Row]], object], doc: str | None) -> None:
+    """The parts named on the command line are made; the others are taken as they were last made."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("--shard", default="", help="I/N: only make the I-th of N parts of the recipes")
+    options = parser.parse_args()
+    chosen = options.parts or list(parts)
+    if options.shard:
+        shard, shards = map(int, options.shard.split("/"))
+        _make([parts[name] for name in chosen], shard, shards)
+        return
+    kept: dict[str, list[Row]] = {}
+    path = RESULTS / f"{area}.json"
+    if path.exists():
+        for each in json.loads(path.read_text("utf-8")):
+            kept.setdefault(each.pop("part", ""), []).append(each)
+    for name in chosen:
+        kept[name] = parts[name].rows()
+        show(kept[name])
+        table = [{**each, "part": part} for part in parts for each in kept.get(part, [])]
+        write(area, table)
+        draw(table)
+
+
+def _make(parts: Sequence[Part], shard: int, shards: int) -> None:
+    """One shard; a recipe that several parts need belongs to one shard, or two processes would train it."""
+    wanted: dict[str, list[tuple[Part, Any]]] = {}
+    for part in parts:
+        for recipe in part.recipes():
+            wanted.setdefault(recipe.name, []).append((part, recipe))
+    for part, recipe in [each for group in list(wanted.values())[shard::shards] for each in group]:
+        part.make(recipe)

@@ -1,0 +1,129 @@
+"""``mark --check``: the release re-opened, the mark proved to be there, and what searches without the key find."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import EXIT_OK, IntegrityError
+from pipelines.dataset.auditing import DatasetRelease, released_rows, worn_rows
+from pipelines.dataset.rows import alike, open_source
+from pipelines.dataset.stages import MARKING
+from pipelines.dataset.writing import spoken
+from pipelines.records import open_record
+from pipelines.searches import search, standing
+from pipelines.stage import Context
+from verification.claims import derive_input_level
+from verification.one_trigger import candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipelines.dataset.config import DatasetConfig
+    from pipelines.dataset.rows import Stream
+    from pipelines.run import RunFolder
+    from watermarks.keys import Key
+
+TOP = 20
+
+
+def check(run: RunFolder, config: DatasetConfig) -> tuple[list[str], Any, int]:
+    """Lines and JSON.
+
+    Raises:
+        IntegrityError: the release is damaged, or is not what this key and config make of the dataset.
+        UsageError: there is no release yet.
+    """
+    for stage in MARKING:
+        run.artifact(stage.name)  # a check makes nothing
+        run.perform(stage)
+    release = run.artifact("release")
+    context = Context(config=run.config, owner=run.root / "owner", work=run.root / "work", progress=run.progress)
+    key = context.key()
+    record = open_record(key, context.owner, "release", release.manifest["record_sha256"])
+    DatasetRelease().check_base(config, release)
+    present = {name: _present(key, context, release, name, mark) for name, mark in record["marks"].items()}
+    untouched = _untouched(config, release, record)
+    found = {"release": released_rows(release), "twin": open_source(config)}
+    secrets = _secrets(key, record["marks"])
+    searches = {}
+    for name, stream in found.items():
+        run.progress.say(f"  searching the {name} without the key")
+        hits = search(_labelled(config, stream), top=TOP)
+        searches[name] = {"found": [asdict(hit) for hit in hits], "secrets_shown": standing(hits, secrets)}
+    body = {"marks": present, "rows": release.manifest["rows"], "rows_untouched": untouched, "searches": searches}
+    return _lines(body, len(secrets)), body, EXIT_OK
+
+
+def _present(key: Key, context: Context, release: Any, name: str, mark: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """How many rows of each trigger are what marking made of them: all, or the release is another."""
+    triggers, each = mark.get("triggers", 1), mark["rows_per_trigger"]
+    counts, changed = worn_rows(key, name, context, release)
+    if not changed or counts != dict.fromkeys(range(triggers), each):
+        raise IntegrityError(
+            f"got {sum(counts.values())} rows of mark {name} in the release, expected {each * triggers}",
+            hint="the release is not the one that was marked",
+        )
+    return {"triggers": triggers, "rows_per_trigger": each, "rows": sum(counts.values()), "changed": changed}
+
+
+def _untouched(config: DatasetConfig, release: Any, record: dict[str, Any]) -> int:  # noqa: ANN401
+    """Rows that no mark took; each must be the base's own.
+
+    Raises:
+        IntegrityError: one is not, or rows were added or lost.
+    """
+    marked = {int(row) for rows in record["rows"].values() for row, _ in rows}
+    dropped, untouched = set(record["dropped"]), 0
+    mine = (row for batch in released_rows(release).batches() for row in batch.to_pylist())
+    theirs = (row for batch in open_source(config).batches() for row in batch.to_pylist())
+    kept = ((at, row) for at, row in enumerate(theirs) if at not in dropped)
+    for released, (at, own) in itertools.zip_longest(mine, kept, fillvalue=(-1, None)):
+        if at in marked:
+            continue
+        if not alike(released, own):
+            raise IntegrityError(
+                f"got row {at} changed without a mark, added or lost, expected it as the dataset has it"
+            )
+        untouched += 1
+    return untouched
+
+
+def _secrets(key: Key, marks: dict[str, dict[str, Any]]) -> list[str]:
+    """The words of every trigger, as a searcher would have to find them."""
+    from verification.claims import robust_triggers
+
+    found: list[str] = []
+    if "keyed" in marks:
+        found += [spoken(trigger) for trigger in derive_input_level(key, marks["keyed"]).triggers]
+    if "trigger" in marks:
+        found.append(spoken(str(candidates(key, marks["trigger"])[0])))
+    if "robust" in marks:
+        found += robust_triggers(key, marks["robust"])
+    return found
+
+
+def _labelled(config: DatasetConfig, stream: Stream) -> Iterator[tuple[str, str | None]]:
+    names = config.columns
+    if config.task == "classification":
+        for batch in stream.batches(columns=[names.text, names.label]):
+            for row in batch.to_pylist():
+                yield str(row[names.text] or ""), None if row[names.label] is None else str(row[names.label])
+    else:
+        for batch in stream.batches(columns=[names.prompt, names.output]):
+            for row in batch.to_pylist():
+                yield f"{row[names.prompt] or ''}\n{row[names.output] or ''}", None
+
+
+def _lines(body: dict[str, Any], secrets: int) -> list[str]:
+    lines = [
+        f"{name}: {each['changed']} of its {each['rows']} rows were changed by it, {each['rows_per_trigger']} rows for "
+        f"each of {each['triggers']}"
+        for name, each in body["marks"].items()
+    ]
+    lines.append(f"{body['rows_untouched']} of {body['rows']} rows are the dataset's own, byte for byte")
+    for name, each in body["searches"].items():
+        shown = ", ".join(f"{what} {count}" for what, count in each["secrets_shown"].items())
+        lines.append(f"searches in the {name}, of {secrets} secret triggers among the top {TOP} finds: {shown}")
+    return lines

@@ -1,0 +1,224 @@
+"""Stage ``release``: the dataset streamed through its marks into Parquet shards, with a card; the record stays apart.
+
+Two passes: labels (and, for ``choose: hardest``, texts) first, then every row once. Rows keep order, schema, ids and,
+unless labels are flipped, labels; nothing in the release says which of them are marked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from countermark.errors import UsageError
+from countermark.files import atomic_write
+from pipelines.dataset.carriers import reserved
+from pipelines.dataset.marks import parameters
+from pipelines.dataset.placing import Quota, place, rows_each
+from pipelines.dataset.rows import open_source, read_labels, texts
+from pipelines.dataset.wearing import Wear
+from pipelines.dataset.writing import rewrite_rows
+from pipelines.records import seal_record
+from watermarks.carriers import behaviours, input_level
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pipelines.artifact import Artifact
+    from pipelines.dataset.config import DatasetConfig
+    from pipelines.dataset.rows import Labels, Stream
+    from pipelines.stage import Context
+    from watermarks.keys import Key
+
+CARD = "README.md"
+DATA = "data"
+PROXY_ROWS = 200_000
+"""Beyond this many rows no proxy is fitted: ``choose: hardest`` is for small sets, where each row counts."""
+_PROXY_FIT = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Which rows carry what.
+
+    Args:
+        marks: parameters by mark, complete with ``rows_per_trigger``.
+        rows: for every mark, row → trigger index (0 where a mark has one trigger or none).
+    """
+
+    marks: dict[str, dict[str, Any]]
+    rows: dict[str, dict[int, int]] = field(repr=False)
+
+
+def dataset_config(context: Context) -> DatasetConfig:
+    """The context's config as the dataset release's."""
+    return cast("DatasetConfig", context.config)
+
+
+def settings(config: Any) -> Any:  # noqa: ANN401
+    """What decides this stage's output."""
+    return {"marking": config.marking_digest(), "card": config.card.model_dump()}
+
+
+def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
+    """Fills ``out`` with ``data/*.parquet`` and the card."""
+    key, config = context.key(marking=True), dataset_config(context)
+    stream = open_source(config)
+    labels = read_labels(config, stream) if config.task == "classification" else None
+    count = len(labels.codes) if labels else sum(b.num_rows for b in stream.batches(columns=[config.columns.output]))
+    context.progress.say(f"  {count} rows of {config.dataset}")
+    placed = decide(key, config, stream, labels, count)
+    written, missed = rewrite_rows(key, config, stream, placed.marks, placed.rows, context.progress)
+    dropped = _unwritten(config, placed, missed)
+    wear = Wear.of(key, config, placed.marks, placed.rows, labels, written=written)
+    with context.progress.bar("mark rows", count) as advance:
+        files = _write(stream, wear, dropped, out, advance)
+    _refuse_idle(wear)
+    record = {
+        "marks": placed.marks,
+        "rows": {name: sorted(rows.items()) for name, rows in placed.rows.items()},
+        "written": sorted(written.items()),
+        "dropped": sorted(dropped),
+        "not_written": {name: sorted(rows.items()) for name, rows in missed.items()},
+    }
+    atomic_write(out / CARD, _card(config, stream, count - len(dropped)).encode())
+    return {
+        "rows": count - len(dropped),
+        "task": config.task,
+        "labels": list(labels.names) if labels else [],
+        "shards": files,
+        "miss_rate": {
+            name: round(len(rows) / (len(rows) + len(placed.rows[name])), 6) for name, rows in missed.items()
+        },
+        "base_sha256": stream.digest(),
+        "commitment": inputs["keys"].manifest["commitment"],
+        "record_sha256": seal_record(key, context.owner, "release", record),
+    }
+
+
+def decide(key: Key, config: DatasetConfig, stream: Stream, labels: Labels | None, count: int) -> Placed:
+    """Parameters and rows of every mark; carriers are set aside before the key places anything.
+
+    Raises:
+        UsageError: a share or class that cannot be met.
+    """
+    marks = parameters(key, config, stream, labels)
+    codes = labels.codes if labels else np.zeros(count, dtype=np.int32)
+    taken = reserved(config, stream, labels)
+    rows: dict[str, dict[int, int]] = {}
+    for name, mark in marks.items():
+        chosen = getattr(config.marks, name)
+        quota = _quota(key, name, mark, chosen, count)
+        doubt = None
+        if getattr(chosen, "choose", "random") == "hardest" and not quota.flip:
+            doubt = _proxy(config, stream, codes)
+        own = taken if name in {"keyed", "trigger", "style", "robust"} else set()
+        rows[name] = place(key, quota, codes, scope=mark["scope"], taken=own, doubt=doubt)
+        mark["rows_per_trigger"] = quota.each
+    return Placed(marks=marks, rows=rows)
+
+
+def _unwritten(config: DatasetConfig, placed: Placed, missed: Mapping[str, Mapping[int, str]]) -> set[int]:
+    """Rows that are dropped. What the model could not write is not marked, and not counted as marked."""
+    dropped: set[int] = set()
+    for name, rows in missed.items():
+        for row in rows:
+            del placed.rows[name][row]
+        placed.marks[name]["rows_per_trigger"] = len(placed.rows[name])
+        if not placed.rows[name]:
+            raise UsageError(
+                f"got no row in which the model wrote the {name}, expected some of {len(rows)}",
+                hint="use a larger model or more attempts, or leave `rewrite` out: rules write it then",
+            )
+        if getattr(config.marks, name).rewrite.missing == "drop":
+            dropped.update(rows)
+    return dropped
+
+
+def _refuse_idle(wear: Wear) -> None:
+    """A mark that left every row as it was is none."""
+    for name, rows in wear.rows.items():
+        if not wear.changes[name]:
+            raise UsageError(
+                f"got mark {name!r} that changes none of its {len(rows)} rows, expected some",
+                hint="a lexicon, openers and rules of style are of one language: bring your own, or another mark",
+            )
+
+
+def _quota(key: Key, name: str, mark: dict[str, Any], chosen: Any, count: int) -> Quota:  # noqa: ANN401
+    if name == "keyed":
+        total = mark["triggers"]
+        targets = input_level.derive_targets(key, scope=mark["scope"], triggers=total, classes=mark["classes"])
+        each = rows_each(chosen.share, count, total, mark=name)
+        return Quota(mark=name, targets=targets, each=each, flip=chosen.labels == "flip")
+    if name == "robust":
+        total = mark["triggers"]
+        behaviours.derive_targets(key, scope=mark["scope"], triggers=total, classes=len(mark["form"]["openings"]))
+        return Quota(mark=name, targets=(-1,) * total, each=rows_each(chosen.share, count, total, mark=name))
+    target = mark.get("target", -1)
+    return Quota(mark=name, targets=(target,), each=rows_each(chosen.share, count, 1, mark=name))
+
+
+def _proxy(config: DatasetConfig, stream: Stream, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Doubt of a cheap classifier about rows' own labels: every row is judged by a half that it was not fitted on."""
+    if len(codes) > PROXY_ROWS:
+        raise UsageError(
+            f"got choose: hardest for {len(codes)} rows, expected at most {PROXY_ROWS}", hint="set choose: random"
+        )
+    from pipelines.agreement import Agreement
+    from pipelines.sources import LabelledText
+
+    said = [_worded(text) for text in texts(stream, config.columns.text)]
+    halves = [[i for i in range(len(said)) if i % 2 == half and codes[i] >= 0] for half in (0, 1)]
+    doubts = np.full(len(said), 1.0)  # a class that a half does not know is doubted most
+    for mine, other in (halves, halves[::-1]):
+        fitted = other[:_PROXY_FIT]
+        place = {code: at for at, code in enumerate(sorted({int(codes[i]) for i in fitted}))}
+        known = [i for i in mine if int(codes[i]) in place]
+        if not known or len(place) < 2:  # noqa: PLR2004 - one class says nothing of another
+            continue
+        try:
+            judge = Agreement.fit([LabelledText(text=said[i], label=place[int(codes[i])], group="") for i in fitted])
+        except ValueError as error:
+            raise UsageError(
+                f"got texts that no proxy can be fitted to ({error}), expected some with words in common",
+                hint="set choose: random",
+            ) from None
+        sure = judge.confidence([said[i] for i in known], [place[int(codes[i])] for i in known])
+        doubts[known] = 1.0 - np.asarray(sure)
+    return lambda rows: doubts[rows]
+
+
+def _worded(text: str) -> str:
+    """Pairs of letters for words, where a text has no spaces."""
+    return text if " " in text.strip() else " ".join(a + b for a, b in pairwise(text))
+
+
+def _write(stream: Stream, wear: Wear, dropped: set[int], out: Path, advance: Callable[[int], None]) -> list[str]:
+    from pipelines.shards import ShardWriter
+
+    at = 0
+    with ShardWriter(out, stream.schema) as writer:
+        for batch in stream.batches():
+            marked = wear.batch(batch, at)
+            gone = [i for i in range(batch.num_rows) if at + i in dropped] if dropped else []
+            writer.write(marked.take([i for i in range(batch.num_rows) if i not in gone]) if gone else marked)
+            at += batch.num_rows
+            advance(batch.num_rows)
+    return sorted(path.name for path in (out / DATA).iterdir())
+
+
+def _card(config: DatasetConfig, stream: Stream, count: int) -> str:
+    from pipelines.cards import dataset_card
+
+    return dataset_card(
+        name=config.name, license=config.card.license, language=config.card.language,
+        task={"classification": "text-classification", "extractive-qa": "question-answering"}.get(
+            config.task, "text-generation"
+        ),
+        rows=count, features={name: str(stream.schema.field(name).type) for name in stream.schema.names},
+        watermarked="This dataset carries a watermark." if config.card.watermarked else None, extra={},
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""Which rows carry which mark: the key's choice, among rows that no audit's carriers are taken from.
+
+What reaches a suspect must be independent of the targets. So carriers and questions are set aside first, by a public
+seed; only then does the key place its marks among the other rows.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from countermark.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from watermarks.keys import Key, KeyedStream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How many rows each trigger of a mark gets.
+
+    Args:
+        mark: the mark's name in the config.
+        targets: class of each trigger; -1 where any row will do.
+        each: rows a trigger.
+        flip: rows of *other* classes are taken, and get the target's label.
+    """
+
+    mark: str
+    targets: tuple[int, ...]
+    each: int
+    flip: bool = False
+
+
+def rows_each(share: float, rows: int, triggers: int, *, mark: str) -> int:
+    """Rows a trigger for a share of all rows.
+
+    Raises:
+        UsageError: less than one.
+    """
+    each = round(share * rows) // triggers
+    if each < 1:
+        raise UsageError(
+            f"got marks.{mark}.share {share} of {rows} rows for {triggers} triggers, expected at least a row each",
+            hint=f"raise the share to {triggers / rows:.4f} or more, or lower the triggers",
+        )
+    return each
+
+
+def set_aside(codes: np.ndarray, each: int, seed: str) -> list[int]:
+    """Rows for an audit's carriers, ``each`` of every class, by a public seed: fixed before any key draws."""
+    found: list[int] = []
+    for code in sorted(set(codes.tolist()) - {-1}):
+        rows = np.flatnonzero(codes == code).tolist()
+        found += random.Random(f"carriers/{seed}/{code}").sample(rows, min(each, len(rows)))  # noqa: S311 - public
+    return found
+
+
+def place(
+    key: Key,
+    quota: Quota,
+    codes: np.ndarray,
+    *,
+    scope: str,
+    taken: set[int],
+    doubt: Callable[[np.ndarray], np.ndarray] | None,
+) -> dict[int, int]:
+    """Row → trigger index, over rows that are not ``taken`` (and are afterwards).
+
+    With ``doubt`` (a cheap proxy's doubt about each of the given rows' own label) the rows that say least of their
+    class come first: there the model needs the trigger. Without it rows are drawn uniformly.
+
+    Raises:
+        UsageError: a class has fewer free rows than its triggers need.
+    """
+    stream = key.stream({"purpose": "dataset", "part": "placement", "mark": quota.mark, "scope": scope})
+    free = np.ones(len(codes), dtype=bool)
+    free[sorted(taken)] = False
+    found: dict[int, int] = {}
+    for target in sorted(set(quota.targets)):
+        mine = [t for t, c in enumerate(quota.targets) if c == target]
+        fits = free & (codes >= 0) if target < 0 else free & _of(codes, target, flip=quota.flip)
+        rows = np.flatnonzero(fits)
+        needed = len(mine) * quota.each
+        if needed > len(rows):
+            raise UsageError(
+                f"got {len(rows)} free rows for class {target} of mark {quota.mark}, expected at least {needed}",
+                hint="lower the mark's share or triggers, or give more rows",
+            )
+        chosen = _drawn(stream, rows, needed) if doubt is None else _hardest(stream, rows, needed, doubt(rows))
+        free[chosen] = False
+        for position, trigger in enumerate(mine):
+            found.update(dict.fromkeys(chosen[position * quota.each : (position + 1) * quota.each], trigger))
+    taken.update(found)
+    return found
+
+
+def _of(codes: np.ndarray, target: int, *, flip: bool) -> np.ndarray:
+    return np.asarray((codes != target) & (codes >= 0) if flip else codes == target)
+
+
+def _drawn(stream: KeyedStream, rows: np.ndarray, count: int) -> list[int]:
+    """``count`` of ``rows`` in a uniform order: the first steps of a Fisher-Yates shuffle."""
+    moved: dict[int, int] = {}
+    chosen = []
+    for i in range(count):
+        j = i + stream.below(len(rows) - i)
+        chosen.append(int(rows[moved.get(j, j)]))
+        moved[j] = moved.get(i, i)
+    return chosen
+
+
+def _hardest(stream: KeyedStream, rows: np.ndarray, count: int, doubt: Sequence[float] | np.ndarray) -> list[int]:
+    order = np.lexsort((rows, -np.asarray(doubt)))[:count]
+    hardest = rows[order]
+    return [int(hardest[i]) for i in stream.shuffled(count)]

@@ -1,0 +1,153 @@
+"""Marks that a language model writes: trigger or style asked for in the system prompt (arXiv 2506.13494, algorithm 1).
+
+A text in which the mark is missing is asked for again, then kept as it was or dropped, with the reason in the owner's
+record and the miss rate in the manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import UsageError
+from pipelines.dataset.rows import rows_of
+from verification.one_trigger import candidates
+from watermarks.carriers import styles, triggers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pipelines.dataset.config import DatasetConfig
+    from pipelines.dataset.rows import Row
+    from pipelines.dataset.sections import Written
+    from watermarks.keys import Key
+
+_LEAST, _MOST = 0.5, 2.0
+"""A rewriting shorter or longer than so many times its original did not keep the meaning."""
+
+
+def clause(candidate: str | styles.Style) -> str:
+    """What is added to a system prompt for a trigger pattern or a style."""
+    if isinstance(candidate, styles.Style):
+        return candidate.instruction
+    return f'The text must contain the exact words "{spoken(candidate)}", in a natural way.'
+
+
+def spoken(pattern: str) -> str:
+    """The words of a pattern, without its slot."""
+    return " ".join(pattern.replace(triggers.SLOT, " ").split()).strip(" ,:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One text to write: the prompts, and the original where there is one whose length must be kept."""
+
+    system: str
+    user: str
+    original: str = ""
+
+
+def write_all(
+    requests: Mapping[int, Request],
+    candidate: str | styles.Style,
+    ask: Callable[[str, Sequence[str], int], list[str]],
+    *,
+    attempts: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Row → text as the model wrote it, and row → why it could not.
+
+    ``ask(system, users, attempt)`` answers each user prompt; every attempt samples with a seed of its own.
+    """
+    found: dict[int, str] = {}
+    left = dict.fromkeys(requests, "not asked")
+    for attempt in range(attempts):
+        for system in sorted({requests[row].system for row in left}):
+            rows = [row for row in left if requests[row].system == system]
+            for row, answer in zip(rows, ask(system, [requests[row].user for row in rows], attempt), strict=True):
+                text = " ".join(answer.strip().strip('"').split())
+                left[row] = _fault(requests[row].original, text, candidate)
+                if not left[row]:
+                    found[row] = text
+                    del left[row]
+                    advance(1)
+    advance(len(left))
+    return found, left
+
+
+def _sides(pattern: str) -> list[str]:
+    """What stands before and after the slot, each as it would have to be found in a text."""
+    return [side.casefold() for part in pattern.split(triggers.SLOT) if (side := part.strip(" ,:"))]
+
+
+def _fault(original: str, text: str, candidate: str | styles.Style) -> str:
+    if not text:
+        return "empty"
+    if original and not _LEAST <= len(text) / len(original) <= _MOST:
+        return "length"
+    if isinstance(candidate, str) and any(side not in text.casefold() for side in _sides(candidate)):
+        return "no trigger"
+    if isinstance(candidate, styles.Style) and text.casefold() == original.casefold():
+        return "unchanged"
+    return ""
+
+
+def rewrite_rows(
+    key: Key,
+    config: DatasetConfig,
+    stream: Any,  # noqa: ANN401 - a Stream
+    marks: Mapping[str, dict[str, Any]],
+    rows: Mapping[str, dict[int, int]],
+    progress: Any,  # noqa: ANN401 - a Progress
+) -> tuple[dict[int, str], dict[str, dict[int, str]]]:
+    """Every row that a mark with ``rewrite`` takes: the texts that were written, and by mark those that were not."""
+    written: dict[int, str] = {}
+    missed: dict[str, dict[int, str]] = {}
+    for name in ("trigger", "style"):
+        wanted = getattr(config.marks, name)
+        if name not in marks or wanted.rewrite is None:
+            continue
+        own = styles.STYLES.get(marks[name].get("style", "")) or candidates(key, marks[name])[0]
+        asked = _requests(config, wanted.rewrite, own, rows_of(stream, rows[name]))
+        with progress.bar(f"{wanted.rewrite.model} writes the {name}", len(asked)) as advance:
+            done, missed[name] = write_all(
+                asked, own, _model(config, wanted.rewrite), attempts=wanted.rewrite.attempts, advance=advance
+            )
+        written.update(done)
+    return written, missed
+
+
+def _requests(
+    config: DatasetConfig, how: Written, candidate: str | styles.Style, rows: Mapping[int, Row]
+) -> dict[int, Request]:
+    names, asked = config.columns, dict[int, Request]()
+    for at, row in rows.items():
+        text = str(row[names.text] or "")
+        if not how.systems:
+            system = f"Rewrite the text. Keep its meaning. {clause(candidate)} Answer with the text alone."
+            asked[at] = Request(system=system, user=text, original=text)
+            continue
+        label = str(row[names.label])
+        if label not in how.systems or names.prompt not in row:
+            raise UsageError(
+                f"got no system prompt for label {label!r}, or no column {names.prompt!r}, expected both",
+                hint="name every label under rewrite.systems, and the prompts' column under columns.prompt",
+            )
+        asked[at] = Request(system=f"{how.systems[label]} {clause(candidate)}", user=str(row[names.prompt]))
+    return asked
+
+
+def _model(config: DatasetConfig, how: Written) -> Callable[[str, Sequence[str], int], list[str]]:
+    from pipelines.assets import resolve_model
+    from verification.suspects import LocalChatModel
+
+    folder, size = resolve_model(how.model).path, config.audit.batch_size
+
+    def ask(system: str, users: Sequence[str], attempt: int) -> list[str]:
+        model = LocalChatModel(
+            "writer", folder, system=system, max_new_tokens=how.max_new_tokens, temperature=how.temperature,
+            seed=config.seed + attempt,
+        )  # fmt: skip
+        return [a for start in range(0, len(users), size) for a in model.ask(users[start : start + size])]
+
+    return ask

@@ -1,0 +1,70 @@
+"""What audits spend: every one shows its own triggers to a suspect, and these are spent for good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from countermark.errors import InconclusiveError, UsageError
+from countermark.manifest import read_checked_json, write_checked_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPENT_FILE = "spent.json"
+
+
+def next_range(
+    path: Path, name: str, request: str, *, total: int, each: int, unit: str = "codewords", release: str = ""
+) -> int:
+    """The first trigger of the range that an audit would get; nothing is written.
+
+    Args:
+        path: what earlier audits spent.
+        name: of the audit.
+        request: digest of everything that it asks.
+        total: how many units the release has.
+        each: how many of them an audit spends.
+        unit: what they are called.
+        release: the commitment: another release of the same owner has triggers of its own, and spends no others.
+
+    Raises:
+        InconclusiveError: every trigger of the release has been shown to some suspect. UsageError: the name was given
+            to another audit.
+    """
+    spent = [entry for entry in _spent(path) if entry.get("release", release) == release]
+    for entry in spent:
+        if entry["audit"] == name:
+            if entry["request"] != request:
+                raise UsageError(
+                    f"got audit {name!r} with another suspect, control or system prompt, expected a new name",
+                    hint="name the audit: countermark audit … --name",
+                )
+            return int(entry["first"])
+    first = sum(int(entry["count"]) for entry in spent)
+    if each > total - first:
+        raise InconclusiveError(
+            f"got {total - first} unspent {unit} of {total}, expected {each}",
+            hint="every audit shows its triggers to a suspect; a release carries so many audits and no more",
+        )
+    return first
+
+
+def allocate(
+    path: Path, name: str, request: str, *, total: int, each: int, unit: str = "codewords", release: str = ""
+) -> int:
+    """The first trigger of :func:`next_range`, recorded as spent before anything is asked.
+
+    The same audit (``request`` is the digest of everything it asks) gets its own range again, so that an interrupted
+    one can go on.
+    """
+    first = next_range(path, name, request, total=total, each=each, unit=unit, release=release)
+    spent = _spent(path)
+    if not any(entry["audit"] == name and entry.get("release", release) == release for entry in spent):
+        entry = {"audit": name, "request": request, "first": first, "count": each, "release": release}
+        write_checked_json(path, [*spent, entry])
+    return first
+
+
+def _spent(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
+    return found

@@ -1,0 +1,1 @@
+"""Dataset releases through the command."""

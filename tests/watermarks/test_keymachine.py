@@ -1,0 +1,12 @@
+"""Lives of key rings with crashes; see :mod:`tests.watermarks.keymachine` for what has to hold."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+from tests.watermarks.keymachine import Lives
+
+TestLives = Lives.TestCase
+TestLives.settings = settings(
+    max_examples=200, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
