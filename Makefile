@@ -18,12 +18,13 @@ $(VENV)/.installed: pyproject.toml configs/assets.txt
 demo: install
 	$(BIN)/countermark run configs/quickstart.yaml $(if $(OUT),--out $(OUT))
 
-# the unit part runs on all cores, one thread each; the slow part trains real models and has the machine to itself
+# unit and long part run on all cores, one thread each; the slow part trains real models and has the machine to itself
 test: test-unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long -n auto
 	$(BIN)/python -m pytest -m slow
 
 test-unit: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not long" -n auto
 
 bench-schemes: install
 	$(BIN)/python -m benchmarks.schemes

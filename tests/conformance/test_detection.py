@@ -43,6 +43,7 @@ def _tails(corpus: Corpus, scheme, statistic: str) -> np.ndarray:
 CORPORA = {"uniform": ["uniform"], "zipf": ["zipf"], "repeats": ["phrases", "few words", "phrases"]}
 
 
+@pytest.mark.long
 @every_statistic
 @pytest.mark.parametrize("texts", CORPORA)
 def test_wrong_keys_reject_fixed_texts_at_most_at_alpha(scheme, statistic, texts):
@@ -78,6 +79,7 @@ def test_marked_text_is_found_under_its_key_alone(scheme):
     assert max(decisive) < (-6 if usual else -2)
 
 
+@pytest.mark.long
 @every_scheme
 def test_another_scheme_of_the_same_key_is_not_found(scheme):
     """A key gives every scheme and parameter set a sub-key of its own."""

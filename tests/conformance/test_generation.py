@@ -165,6 +165,7 @@ def _farthest(scheme) -> float:
     return float(((p.mean(0) - LOGITS[0].double().softmax(-1)).abs() / error).max())
 
 
+@pytest.mark.long
 @sampling_schemes
 def test_a_sampling_scheme_keeps_the_distribution(scheme):
     assert _farthest(scheme) < 4.5

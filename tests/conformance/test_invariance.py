@@ -52,6 +52,7 @@ def _long_texts() -> tuple[list[list[int]], list[list[bool]]]:
 # Detection
 
 
+@pytest.mark.long
 @every_scheme
 @FEW
 @given(texts=TEXTS, seed=st.integers(0, 99))
@@ -97,6 +98,7 @@ def test_every_backend_gives_the_same_evidence(scheme, device, monkeypatch):
     assert evidence(texts, scheme, SUBKEY, masks=masks, device=device) == compiled
 
 
+@pytest.mark.long
 @every_statistic
 @pytest.mark.parametrize("each_text", [True, False])
 def test_many_keys_are_tried_as_if_each_were_alone(scheme, statistic, each_text, monkeypatch):

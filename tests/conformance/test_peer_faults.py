@@ -92,6 +92,7 @@ def test_a_marked_prompt_is_no_evidence_against_its_answer(scheme):
 # Repeats counted as independent evidence; normal tails
 
 
+@pytest.mark.long
 @every_statistic
 def test_a_block_repeated_eight_times_is_no_more_evidence_than_once(scheme, statistic):
     """Fault: repeats counted: 13.5 % false alarms at a nominal 0.135 % on a block of 32 random tokens, eight times."""
@@ -207,6 +208,7 @@ def test_tokens_far_apart_are_told_apart_by_the_evidence(scheme):
     assert detect(high, scheme, SUBKEY)[1].log10_p > -4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["uniform", "zipf"])
 def test_contexts_do_not_collapse(kind):
     """Fault: 200,000 contexts of four tokens that gave 33,000 seeds."""
@@ -338,6 +340,7 @@ def test_no_generator_of_torch_decides_the_mark(scheme):
         assert torch.equal(mark_step(scheme, SUBKEY, ids, scores, start=0), marked)
 
 
+@pytest.mark.long
 @every_scheme
 def test_text_marked_by_one_backend_is_found_by_the_others(scheme, monkeypatch):
     """Fault: text marked on one device that is not found on another."""
@@ -368,6 +371,7 @@ def test_the_known_lists_are_a_cache_and_no_memory(scheme):
 # Fixed score thresholds; thresholds fitted on the data they are reported on
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("length", [30, 60, 120, 250])
 @pytest.mark.parametrize("statistic", Tournament.statistics)
 def test_a_short_text_needs_a_higher_mean_than_a_long_one(length, statistic):

@@ -98,6 +98,7 @@ def test_any_other_length_names_its_file(folder, name, length):
     (folder / name).write_bytes(CONTENT[name])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mask", [0x01, 0x04, 0x20, 0x80])
 def test_no_flipped_bit_of_the_manifest_keeps_its_digest(folder, mask):
     path = folder / MANIFEST_NAME

@@ -14,6 +14,8 @@ from tests.crash import recorder
 from tests.crash.trials import Killed, PowerCuts, cut_power, kill_once
 from tests.verification.ledgers import opened, verified
 
+pytestmark = pytest.mark.long
+
 TRIALS = 20
 
 

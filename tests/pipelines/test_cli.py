@@ -53,6 +53,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_config_ends_with_two_lines_and_2(tmp_path, name):
     (tmp_path / "c.yaml").write_text(BROKEN[name])
@@ -78,6 +79,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_ends_with_two_lines_and_2(tmp_path, name):
     _assert_two_lines(_run(*MISTAKES[name], cwd=tmp_path), 2)
@@ -103,6 +105,7 @@ def test_keys_are_made_shown_and_never_printed(tmp_path):
     _assert_two_lines(_run("keys", "show", "owner/k.json", "--passphrase-file", "owner/p", cwd=tmp_path), 2)
 
 
+@pytest.mark.long
 def test_a_dry_run_writes_nothing(tmp_path):
     for verb in ("run", "generate", "train"):
         result = _run(verb, QUICKSTART, "--dry-run", "--json", cwd=tmp_path)
@@ -128,6 +131,7 @@ def _bare():
     subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", _commands(), ids=lambda c: " ".join(c) or "countermark")
 def test_help_is_quick(tmp_path, command):
     def ask():

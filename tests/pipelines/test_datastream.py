@@ -124,6 +124,7 @@ def test_nothing_is_guessed_in_a_csv(tmp_path):
     assert _rows_of(open_stream(str(tmp_path / "out"))) == CELLS
 
 
+@pytest.mark.long
 @given(st.lists(st.fixed_dictionaries({"a": st.text(max_size=12), 'b,"': st.text(max_size=3)}), min_size=1, max_size=8))
 def test_any_text_comes_through_csv(rows):
     import fsspec
@@ -185,6 +186,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(st.lists(st.fixed_dictionaries({"t": st.text(max_size=12), "v": st.none() | st.text()}), min_size=1), st.data())
 def test_any_text_comes_through_jsonl_blocks(rows, data):
     text = "".join(json.dumps(row, ensure_ascii=data.draw(st.booleans())) + "\n" for row in rows).encode()
@@ -372,6 +374,7 @@ def _with_another_dictionary(batch):
     return batch.set_column(batch.schema.get_field_index("kind"), batch.schema.field("kind"), kinds)
 
 
+@pytest.mark.long
 def test_the_bytes_of_shards_are_those_of_the_rows(tmp_path):
     whole = _typed(2 * ROW_GROUP + 100)
     cuts = ([whole.num_rows], [3001, 500, 12], [ROW_GROUP], [1024])
@@ -394,6 +397,7 @@ def test_the_bytes_of_shards_are_those_of_the_rows(tmp_path):
     assert _bytes(_shards(tmp_path / "other", SCHEMA, [changed], shard_rows=5000))[1] != made[0][1]
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4))
 def test_the_digest_has_no_seams(sizes):
@@ -496,6 +500,7 @@ def test_a_writer_that_fails_leaves_no_shard(tmp_path):
         _shards(tmp_path / "a", SCHEMA, [batch])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
 def test_memory_does_not_grow_with_the_rows(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr("pipelines.datastream._CSV_BLOCK", 1 << 17)

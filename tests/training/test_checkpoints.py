@@ -57,6 +57,7 @@ def _interrupted(job: Any, folder: Path, name: str, stop: int) -> list[int]:
     return _run(job, folder, name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "arguments"), KINDS, ids=IDS)
 def test_interrupted_ends_byte_identical(base: Path, tmp_path: Path, method: str, arguments: dict[str, Any]) -> None:
     job = _job(base, method, arguments)
@@ -92,6 +93,7 @@ _POINTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "point", "at"),
     [(0, "save_tree", 5), (1, "write_manifest", 3), (2, "save_tree", 5), (3, "_rotate", 2)],

@@ -19,6 +19,8 @@ from training import launch
 from training.__main__ import main
 from training.jobfile import load_job
 
+pytestmark = pytest.mark.long
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -99,6 +99,7 @@ def test_loss_counts_the_last_message_only(base: Path, tmp_path: Path, monkeypat
     assert seen == ["second<eos>"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("lora", "arguments"),
     [

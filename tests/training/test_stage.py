@@ -82,6 +82,7 @@ def test_stopped_inside_the_training_it_goes_on_and_ends_byte_identical(base: Pa
     assert contents(stopped) == contents(whole)
 
 
+@pytest.mark.long
 def test_under_accelerate_the_batch_doubles_and_the_settings_hold_the_configs_content(
     base: Path, tmp_path: Path
 ) -> None:

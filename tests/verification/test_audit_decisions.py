@@ -208,6 +208,7 @@ def test_the_papers_numbers_are_beside_and_not_the_verdict():
     assert (learnt.paper["wsr"], learnt.paper["wsr_queries"]) == (1.0, 30)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("habit", "keys"), [("hash", 300), ("constant", 100)])
 def test_innocent_suspects_give_super_uniform_p_values(habit, keys):
     # nothing is cached: every key derives, asks, journals, parses and scores afresh

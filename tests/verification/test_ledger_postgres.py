@@ -26,7 +26,10 @@ from verification.ledger_proof import check_export, check_proof, export, prove_i
 pytest.importorskip("sqlalchemy", reason="the extra `postgres` is not installed")
 pytest.importorskip("pg8000", reason="the extra `postgres` is not installed")
 BINARIES = find_postgres()
-pytestmark = pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL server: apt-get install postgresql")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL server: apt-get install postgresql"),
+]
 
 
 @pytest.fixture(scope="module")

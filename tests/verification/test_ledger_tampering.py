@@ -36,6 +36,7 @@ def signed(tmp_path):
     return tmp_path / "l.db", signed_in_three_steps(tmp_path / "l.db")
 
 
+@pytest.mark.long
 def test_every_bit_of_every_entry_and_hash_is_reported_with_its_place(tmp_path):
     """Every second entry at a time: what is reported must be these, and no other."""
     with made(tmp_path / "l.db", 20) as ledger:

@@ -101,6 +101,7 @@ def test_an_innocent_suspect_is_never_supported(claim, habit):
     assert verdict.log10_p > -4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("claim", TEXTS)
 def test_innocent_authors_give_super_uniform_p_values_over_keys(claim):
     # nothing is cached: every key derives its coins, and one author's habits are the same under all of them

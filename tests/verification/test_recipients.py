@@ -73,6 +73,7 @@ HABITS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("habit", HABITS)
 def test_innocent_suspects_name_anybody_with_at_most_the_family_wise_error(habit):
     # a fresh release for every suspect: with 12 codewords and 30 recipients there is something to err about

@@ -160,6 +160,7 @@ def test_a_dual_tail_is_what_is_drawn():
             assert stats.binomtest(hits, len(drawn), chance).pvalue > 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layers", [1, 2, 5, 8, 12, 30])
 def test_a_lattice_tail_is_exact_for_every_sum(layers):
     scheme = Tournament(layers=layers)
@@ -204,6 +205,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("p", [Fraction(1, 2), Fraction(1, 4)])
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_weighted_tail_of_many_inputs_is_the_convolutions(p, name):

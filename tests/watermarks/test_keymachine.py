@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.watermarks.keymachine import Lives
+
+pytestmark = pytest.mark.long
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(

@@ -9,6 +9,8 @@ import pytest
 from countermark.manifest import write_manifest
 from tests.pipelines.dataset.sets import chats, config, files, keyed, record, released, reviews, rows_of, write
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def release(tmp_path, command):

@@ -11,6 +11,8 @@ from tests.pipelines.dataset.sets import config, files, keyed, linear, released,
 from tests.pipelines.release_data import config_file, dataset
 from tests.support import QUICKSTART
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def made(tmp_path):

@@ -34,6 +34,8 @@ from verification.readers import LinearClassifier
 from verification.statistics import rank_p
 from watermarks.carriers.triggers import applied
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def release(tmp_path, command):

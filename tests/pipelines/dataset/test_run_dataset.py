@@ -11,6 +11,8 @@ from tests.pipelines.release_data import owners_key
 from tests.training.toy import make_base
 from tests.training.toy_qa import make_encoder
 
+pytestmark = pytest.mark.long
+
 STAGES = ["keys", "release", "linear", "linear-twin", "measure", "plan-run", "answers-run", "audit-run"]
 
 
