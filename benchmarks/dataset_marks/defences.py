@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countermark.files import make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
@@ -81,14 +81,14 @@ CHANGES: dict[str, Callable[[Recipe, Marked], tuple[list[str], list[int]]]] = {
 }
 
 
-def _kept(recipe: Recipe, what: str, make: Callable[[], list]) -> list:  # type: ignore[type-arg]
+def _kept(recipe: Recipe, what: str, make: Callable[[], list[Any]]) -> list[Any]:
     from benchmarks.dataset_marks.classifiers import WORK
 
     path = WORK / "changes" / f"{what}-{digest([recipe.marks, recipe.task, recipe.rows, recipe.seed])[:12]}.json"
     if not path.exists():
         make_dir(path.parent)
         write_checked_json(path, make())
-    found: list = read_checked_json(path)  # type: ignore[type-arg]
+    found: list[Any] = read_checked_json(path)
     return found
 
 

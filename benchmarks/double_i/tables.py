@@ -106,8 +106,8 @@ def recipients() -> list[Row]:
     pair = {RECIPIENTS[0], RECIPIENTS[1]}
     votes = keyed_votes(MIXED, MIXED.keyed[0])
     rows = [
-        *_leaks("recipients", COPIES, must=True),
-        *_leaks("recipients, models of two epochs", LEAKED, must=False),
+        *_leaks("recipients", LEAKED),
+        *_leaks("recipients, models of three epochs", COPIES),
         row(
             "recipients: mixed copies, right names of 2", len(named & pair), trials=2, seconds=seconds_of(MIXED),
             command=COMMAND,
@@ -123,8 +123,8 @@ def recipients() -> list[Row]:
     return rows
 
 
-def _leaks(name: str, models: Sequence[Recipe], *, must: bool) -> list[Row]:
-    """Who is named by the models of the eight copies; ``must``: whether all have to be."""
+def _leaks(name: str, models: Sequence[Recipe]) -> list[Row]:
+    """Who is named by the models of the eight copies: all have to be, and nobody else."""
     right_, wrong, uninvolved = 0, 0, 0
     for who, recipe in zip(RECIPIENTS, models, strict=True):
         named = _named(recipe, RECIPIENTS)
@@ -134,8 +134,7 @@ def _leaks(name: str, models: Sequence[Recipe], *, must: bool) -> list[Row]:
     seconds = sum(seconds_of(each) for each in models)
     return [
         row(
-            f"{name}: leaked models named", right_, bar=("==", 8) if must else None, trials=8, seconds=seconds,
-            command=COMMAND,
+            f"{name}: leaked models named", right_, bar=("==", 8), trials=8, seconds=seconds, command=COMMAND,
         ),
         row(f"{name}: wrong names", wrong, bar=("==", 0), trials=56, seconds=seconds, command=COMMAND),
         row(
@@ -181,7 +180,13 @@ def harmlessness() -> list[Row]:
         worth = sum(map(sum, twins)) / sum(map(len, twins))
         name = f"harmlessness: {task}"
         trials = sum(map(len, twins))
-        rows.append(_figure(f"{name}, twin's accuracy over chance", worth - chance(task), None, trials, LEAKED[0]))
+        found = clopper_pearson(sum(map(sum, twins)), trials)
+        rows.append(
+            row(
+                f"{name}, twin's accuracy over chance", worth - chance(task), low=found.low - chance(task),
+                high=found.high - chance(task), trials=trials, seconds=seconds_of(LEAKED[0]), command=COMMAND,
+            )
+        )  # fmt: skip
         if worth - chance(task) < 0.10:
             continue
         pairs = zip(LEAKED[:SEEDS], twins, strict=True)
