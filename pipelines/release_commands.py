@@ -10,7 +10,7 @@ from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, U
 from countermark.manifest import read_json
 from pipelines import keystage, release
 from pipelines.audit import VERDICTS_FILE
-from pipelines.audited import Asked, AuditRequest
+from pipelines.audited import Asked, Audited, AuditRequest
 from pipelines.plan import PLAN_FILE
 from pipelines.progress import default_progress
 from pipelines.release_audit import DoubleIRelease
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pipelines.config import RunConfig
     from pipelines.release_config import ReleaseConfig
+    from pipelines.run import RunFolder, StageRecord
 
 MARKING = (
     Stage(name="keys", inputs=(), run=keystage.run, settings=keystage.settings),
@@ -73,31 +74,54 @@ def audit_release(
             "got no suspect, expected a model folder, a LoRA adapter with --base, or a hub id",
             hint="countermark audit CONFIG --suspect DIR --base MODEL",
         )
-    check_audit_name(name)
     if not base and (Path(suspect).expanduser() / "adapter_config.json").is_file():
         raise UsageError(
             f"got the adapter {suspect} without its base, expected both", hint="name the base model with --base"
         )
+    request = one_suspect(DoubleIRelease(), suspect, base, controls, name=name, system=system)
+    if dry_run:
+        return planned(request, folder)
+    with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
+        _, verdicts = audited(run, request)
+    notes = [] if request.controls else [NO_REFERENCE]
+    return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes}, exit_code(verdicts)
+
+
+def one_suspect(
+    kind: Audited, suspect: str, base: str | None, controls: Sequence[str], *, name: str, system: str | None
+) -> AuditRequest:
+    """The audit of one suspect; its base, where it has one, is a control too.
+
+    Raises:
+        UsageError: a name that can be no folder's.
+    """
+    check_audit_name(name)
     known = ([base] if base else []) + [c for c in controls if c != base]
-    request = AuditRequest(
-        kind=DoubleIRelease(),
+    return AuditRequest(
+        kind=kind,
         name=name,
         suspects=(Asked(name="suspect", model=suspect, base=base),),
         controls=tuple(Asked(name="base" if c == base else f"control-{i}", model=c) for i, c in enumerate(known)),
         system=system,
     )
-    if dry_run:
-        stages = [stage.name for stage in request.stages()]
-        return [f"would do {each} in {folder}" for each in stages], {"stages": stages}, EXIT_OK
-    with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
-        for each in request.stages():
-            run.progress.say(each.name)
-            run.perform(each)
-        plan = run.artifact(f"plan-{name}")
-        request.check(AuditPlan.from_json(read_json(plan.path / PLAN_FILE)))  # a repeated audit asks nobody
-        verdicts = read_json(run.artifact_path(f"audit-{name}") / VERDICTS_FILE)
-    lines = summary(verdicts) + ([] if known else [NO_REFERENCE])
-    return lines, {"verdicts": verdicts, "notes": [] if known else [NO_REFERENCE]}, exit_code(verdicts)
+
+
+def planned(request: AuditRequest, folder: Path) -> Result:
+    """What a dry run says."""
+    stages = [stage.name for stage in request.stages()]
+    return [f"would do {each} in {folder}" for each in stages], {"stages": stages}, EXIT_OK
+
+
+def audited(run: RunFolder, request: AuditRequest) -> tuple[list[StageRecord], list[dict[str, Any]]]:
+    """Plans, asks and decides, or verifies that all of it is done; what was done, and the verdicts."""
+    records = []
+    for stage in request.stages():
+        run.progress.say(stage.name)
+        records.append(run.perform(stage))
+    plan = run.artifact(f"plan-{request.name}")
+    request.check(AuditPlan.from_json(read_json(plan.path / PLAN_FILE)))  # a repeated audit asks nobody
+    verdicts: list[dict[str, Any]] = read_json(run.artifact_path(f"audit-{request.name}") / VERDICTS_FILE)
+    return records, verdicts
 
 
 def check_audit_name(name: str) -> None:

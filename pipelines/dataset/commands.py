@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
 from countermark.manifest import read_json
 from countermark.version import __version__
-from pipelines.audit import VERDICTS_FILE
-from pipelines.audited import Asked, AuditRequest
 from pipelines.dataset.auditing import DatasetRelease
 from pipelines.dataset.measuring import METRICS_FILE
 from pipelines.dataset.stages import MARKING, audit_request, train_stages
 from pipelines.dataset.training import TWIN, kinds
-from pipelines.plan import PLAN_FILE
 from pipelines.progress import default_progress
-from pipelines.release_commands import NO_REFERENCE, check_audit_name
+from pipelines.release_commands import NO_REFERENCE, audited, one_suspect, planned
 from pipelines.run import open_run
-from verification.plan import AuditPlan
 from verification.verdict import Decision
 
 if TYPE_CHECKING:
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.config import RunConfig
     from pipelines.dataset.config import DatasetConfig
-    from pipelines.run import RunFolder, StageRecord
+    from pipelines.run import RunFolder
 
 Result = tuple[list[str], Any, int]
 
@@ -79,21 +75,14 @@ def audit_dataset(
             "got no suspect, expected a model folder, a LoRA adapter with --base, or a hub id",
             hint="countermark audit CONFIG --suspect DIR",
         )
-    check_audit_name(name)
-    known = ([base] if base and config.task == "generation" else []) + [c for c in controls if c != base]
-    request = AuditRequest(
-        kind=DatasetRelease(),
-        name=name,
-        suspects=(Asked(name="suspect", model=suspect, base=base),),
-        controls=tuple(Asked(name="base" if c == base else f"control-{i}", model=c) for i, c in enumerate(known)),
-        system=system,
-    )
+    if base and config.task != "generation":
+        raise UsageError(f"got --base for task {config.task}, expected none", hint="only adapters have a base")
+    request = one_suspect(DatasetRelease(), suspect, base, controls, name=name, system=system)
     if dry_run:
-        stages = [stage.name for stage in request.stages()]
-        return [f"would do {each} in {folder}" for each in stages], {"stages": stages}, EXIT_OK
+        return planned(request, folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
-        verdicts = _audited(run, request)[1]
-    notes = [] if known else [NO_REFERENCE]
+        _, verdicts = audited(run, request)
+    notes = [] if request.controls else [NO_REFERENCE]
     return [*summary(verdicts), *notes], {"verdicts": verdicts, "notes": notes}, exit_code(verdicts)
 
 
@@ -113,8 +102,8 @@ def run_dataset(config: DatasetConfig, folder: Path, *, fresh: bool, dry_run: bo
             run.progress.say(f"[{number}/{len(stages) + 1}] {stage.name}")
             records.append(run.perform(stage))
         run.progress.say(f"[{len(stages) + 1}/{len(stages) + 1}] audit")
-        audited, verdicts = _audited(run, audit_request(config, folder))
-        records += audited
+        done_now, verdicts = audited(run, audit_request(config, folder))
+        records += done_now
         content = _content(run, config, verdicts)
         done = all(record.skipped for record in records)
         report = published(run.root, content) if done else None
@@ -161,17 +150,6 @@ def _planned(config: DatasetConfig, folder: Path) -> Result:
     stream = open_source(config)
     body = {"dataset": config.dataset, "columns": stream.schema.names, "marks": list(config.marks.chosen())}
     return [f"would mark {stream.source} ({', '.join(body['marks'])}) into {folder}"], body, EXIT_OK
-
-
-def _audited(run: RunFolder, request: AuditRequest) -> tuple[list[StageRecord], list[dict[str, Any]]]:
-    records = []
-    for stage in request.stages():
-        run.progress.say(stage.name)
-        records.append(run.perform(stage))
-    plan = run.artifact(f"plan-{request.name}")
-    request.check(AuditPlan.from_json(read_json(plan.path / PLAN_FILE)))  # a repeated audit asks nobody
-    verdicts: list[dict[str, Any]] = read_json(run.artifact_path(f"audit-{request.name}") / VERDICTS_FILE)
-    return records, verdicts
 
 
 def _content(run: RunFolder, config: DatasetConfig, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
