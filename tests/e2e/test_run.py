@@ -70,7 +70,7 @@ def test_no_key_byte_leaves_the_owner_folder(finished: Finished) -> None:
 
     owner = finished.folder / "owner"
     ring = load_ring(owner / "keys.json", read_secret_file(owner / "passphrase"))
-    secrets = [s for key in ring.keys for s in (key.secret, key.nonce)]
+    secrets = [s for key, _ in ring.usable() for s in (key.secret, key.nonce)]
     needles = [n for s in secrets for n in (s, s.hex().encode(), str(int.from_bytes(s, "big")).encode())]
     public = [p for p in finished.folder.rglob("*") if p.is_file() and owner not in p.parents]
     assert len(public) > 20
