@@ -15,10 +15,11 @@ from countermark.manifest import canonical_json, digest, read_json
 from pipelines.artifact import write_rows
 from pipelines.assets import resolve_model
 from pipelines.audit import VERDICTS_FILE
+from pipelines.keystage import commitments_paid
 from pipelines.plan import PLAN_FILE, PROBE_SCHEMA
 from pipelines.probe import ANSWER_SCHEMA, read_answers, read_probes
 from pipelines.spending import SPENT_FILE, allocate, next_range
-from pipelines.stage import Stage
+from pipelines.stage import COMMITMENT_FILE, Stage
 from verification.audit import Evidence, audit
 from verification.plan import AuditPlan, PlannedSuspect, probes_for
 from verification.probe import ask_all
@@ -166,7 +167,7 @@ class AuditRequest:
 
     def _plan(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
         key, config = context.key(), context.config
-        commitment = read_json(inputs["keys"].path / "commitment.json")
+        commitment = read_json(inputs["keys"].path / COMMITMENT_FILE)
         seed = digest({"wrong_keys_of": commitment["sha256"]})
         suspects = tuple(
             PlannedSuspect(name=asked.name, control=asked not in self.suspects, digest=asked.digest())
@@ -189,7 +190,7 @@ class AuditRequest:
         plan = AuditPlan(
             alpha=config.audit.alpha,
             commitment=commitment,
-            commitments_made=config.keys.commitments_made,
+            commitments_made=commitments_paid(context),
             wrong_key_seed=seed,
             wrong_keys=config.audit.wrong_keys,
             claims=tuple(claim for claim, _ in asked),

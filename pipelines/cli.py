@@ -137,6 +137,7 @@ cli_readers.register(app)
 
 def main() -> None:
     """Entry point: every error as two lines, and the right exit code."""
+    _no_core_dumps()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -152,6 +153,15 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback for a user
         _stop(*_foreign(error))
     sys.exit(code if isinstance(code, int) else EXIT_OK)
+
+
+def _no_core_dumps() -> None:
+    """A process that holds keys leaves no memory on a disk when it crashes."""
+    try:
+        import resource
+    except ImportError:  # no POSIX system
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _foreign(error: Exception) -> tuple[str, int]:

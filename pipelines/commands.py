@@ -14,6 +14,7 @@ from countermark.errors import (
 )
 from countermark.manifest import MANIFEST_NAME, read_checked_json, read_json
 from pipelines.artifact import Artifact, open_artifact
+from pipelines.keystage import standing, standing_line
 from pipelines.progress import default_progress
 from pipelines.run import RunFolder, open_run
 from pipelines.stages import STAGES, VERBS, stage
@@ -46,6 +47,7 @@ def run_all(config: RunConfig, folder: Path, *, fresh: bool, dry_run: bool, quie
         else:
             report = write_report(run, records)
             lines = summary(report, folder)
+        lines.append(standing_line(standing(run.context("audit"))))
         return exit_code(report), lines, report
 
 
@@ -65,8 +67,9 @@ def run_verb(
             each = stage(name)
             artifacts = {i: explicit[i] if i in explicit else run.artifact(i) for i in each.inputs}
             records.append(run.perform(each, artifacts))
+        lines = [f"{r.name}: {'already complete' if r.skipped else f'{r.seconds:.1f} s'}, {r.digest}" for r in records]
+        lines += [standing_line(standing(run.context(verb)))] if verb == "audit" else []
     body = [{"name": r.name, "seconds": r.seconds, "digest": r.digest, "skipped": r.skipped} for r in records]
-    lines = [f"{r.name}: {'already complete' if r.skipped else f'{r.seconds:.1f} s'}, {r.digest}" for r in records]
     return lines, body, EXIT_OK
 
 

@@ -34,6 +34,7 @@ ROW_SCHEMA = {
     "id": "string", "text": "string", "label": "int64", "prompt": "string", "seed": "int64", "model_digest": "string",
 }  # fmt: skip
 DROPPED_SCHEMA = {**ROW_SCHEMA, "reason": "string"}
+TOKENS_SCHEMA = {"id": "string", "tokens": "int64"}
 SCOPE = "reviews"
 MIN_WORDS = 5
 MIN_KEEP_RATE = 0.2
@@ -57,7 +58,7 @@ def settings(config: RunConfig) -> Any:  # noqa: ANN401
 
 
 def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
-    """Fills ``out`` with ``rows.parquet`` and ``dropped.parquet``."""
+    """Fills ``out`` with ``rows.parquet``, ``dropped.parquet``, and the number of tokens drawn for each of them."""
     del inputs  # the key stage only has to have happened: nothing is marked before the commitment exists
     from pipelines.engines.hf import HFEngine, token_ids
 
@@ -82,6 +83,8 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     keeper.finish()
     write_rows(out / "rows.parquet", keeper.rows, ROW_SCHEMA)
     write_rows(out / "dropped.parquet", keeper.dropped, DROPPED_SCHEMA)
+    counts = [{"id": name, "tokens": len(drawn)} for name, drawn in keeper.tokens.items()]
+    write_rows(out / "tokens.parquet", counts, TOKENS_SCHEMA)
     ids, masks = token_ids(model.path, [row["text"] for row in keeper.rows])
     _, corpus = detect(ids, scheme, subkey, masks=masks)
     lost = mismatch([keeper.tokens[row["id"]] for row in keeper.rows], ids, scheme.inputs)
@@ -90,6 +93,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "dropped": keeper.reasons(),
         "labels": list(reviews.labels),
         "model_digest": model.digest,
+        "key_id": context.key().key_id,
         "watermark": {
             "scheme": scheme.name,
             "params": scheme.params(),

@@ -10,10 +10,11 @@ from countermark.errors import UsageError
 from countermark.files import atomic_write
 from countermark.manifest import canonical_json
 from pipelines.passphrase import make_passphrase_file
+from pipelines.stage import COMMITMENT_FILE
 from watermarks.keyfile import KeyFile
 from watermarks.keylife import commit, new_ring
 from watermarks.keys import DERIVATION_VERSION
-from watermarks.keystore import read_secret_file
+from watermarks.keystore import load_ring, read_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.config import RunConfig
     from pipelines.stage import Context
     from watermarks.keyfile import Record
+    from watermarks.keyring import Standing
 
 
 def settings(config: RunConfig) -> Any:  # noqa: ANN401
@@ -38,7 +40,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         ensure_ring(context.ring_path(), context.passphrase_path(), record=record)
         commitment = make_commitment(context.key().key_id, context, context.config)
         list_commitment(commitment, context, record=record)
-    atomic_write(out / "commitment.json", canonical_json(commitment))
+    atomic_write(out / COMMITMENT_FILE, canonical_json(commitment))
     return {"key_id": commitment["key_id"], "commitment": commitment["sha256"]}
 
 
@@ -92,6 +94,28 @@ def make_commitment(key_id: str, context: Context, config: RunConfig) -> dict[st
         "derivation": DERIVATION_VERSION,
         "public_value": value.model_dump() if value else None,
     }
+
+
+def commitments_paid(context: Context) -> int:
+    """How many commitments a verdict pays for: what the config owns to, and no fewer than the ring lists.
+
+    An owner could commit to many keys or configs for one release and open the one that fits: the ring lists all that
+    were made under the release's name, by any of its keys.
+    """
+    ring = load_ring(context.ring_path(), read_secret_file(context.passphrase_path()))
+    listed = sum(made["what"] == context.config.name for made in ring.commitments())
+    return max(context.config.keys.commitments_made, listed)
+
+
+def standing(context: Context, *, now: datetime | None = None) -> Standing:
+    """Where the key of a run or release stands today, for what is said of evidence under it."""
+    ring = load_ring(context.ring_path(), read_secret_file(context.passphrase_path()))
+    return ring.entry(context.key().key_id).standing(now or datetime.now(UTC))
+
+
+def standing_line(found: Standing) -> str:
+    """The standing as people read it; a key that nobody should mark with any more is never passed over."""
+    return f"evidence under key {found.key_id}, which is {found}"
 
 
 def list_commitment(

@@ -6,24 +6,30 @@ says that the stage was done: telling it again changes nothing.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
 from countermark.files import sha256_bytes
 from countermark.manifest import MANIFEST_NAME, digest, read_json
-from pipelines.artifact import Artifact
+from pipelines.artifact import Artifact, read_rows
+from pipelines.stage import COMMITMENT_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 Event = dict[str, Any]
-VERDICTS, COMMITMENT, PLAN = "verdicts.json", "commitment.json", "plan.json"
+VERDICTS, PLAN = "verdicts.json", "plan.json"
 _RELEASES = ("release", "mark")
 
 
-def stage_events(root: Path, done: Mapping[str, Any], *, at: str, run: str) -> list[Event]:
-    """The events of a stage that ``done`` (a line of ``events.jsonl``) says is complete; none if it is gone since."""
+def stage_events(root: Path, done: Mapping[str, Any], *, at: str, run: str, blind: bytes) -> list[Event]:
+    """The events of a stage that ``done`` (a line of ``events.jsonl``) says is complete; none if it is gone since.
+
+    ``blind`` is the run folder's own: what is told of a text can be confirmed by nobody who lacks it.
+    """
     stage = str(done["stage"])
     path = root / "artifacts" / stage
     if done.get("event") != "done" or not (path / MANIFEST_NAME).exists():
@@ -32,14 +38,16 @@ def stage_events(root: Path, done: Mapping[str, Any], *, at: str, run: str) -> l
     if sha256_bytes(data) != done["digest"]:
         return []  # redone since, or damaged: who reads the artifact next will say so
     artifact = Artifact(path=path, digest=str(done["digest"]), manifest=json.loads(data))
-    told = [{**event, "at": at} for event in _of(stage, artifact)]
+    told = [{**event, "at": at} for event in _of(stage, artifact, blind)]
     return [{**event, "id": digest({"countermark": "stage-event", "run": run, **event})} for event in told]
 
 
-def _of(stage: str, artifact: Artifact) -> list[Event]:
+def _of(stage: str, artifact: Artifact, blind: bytes) -> list[Event]:
     manifest = artifact.manifest
+    if stage == "generate":
+        return _generated(artifact, blind)
     if stage == "keys":
-        made = read_json(artifact.path / COMMITMENT)
+        made = read_json(artifact.path / COMMITMENT_FILE)
         fields = {"key_id": made["key_id"], "sha256": made["sha256"], "config_digest": made["config_digest"]}
         return [{"event": "commitment", **fields}]
     if stage in _RELEASES:
@@ -51,6 +59,44 @@ def _of(stage: str, artifact: Artifact) -> list[Event]:
     if kind == "audit" and (artifact.path / VERDICTS).exists():
         return _judged(artifact, name)
     return []
+
+
+def _generated(artifact: Artifact, blind: bytes) -> list[Event]:
+    """One event a text, kept or dropped: it was made under the key either way."""
+    made = read_rows(artifact.path / "rows.parquet") + read_rows(artifact.path / "dropped.parquet")
+    tokens = {row["id"]: row["tokens"] for row in read_rows(artifact.path / "tokens.parquet")}
+    mark, key_id = artifact.manifest["watermark"], artifact.manifest["key_id"]
+    return [
+        generation_event(
+            key_id=key_id, prompt=row["prompt"], output=row["text"], tokens=tokens[row["id"]], blind=blind,
+            scheme=mark["scheme"], model_sha256=row["model_digest"], request=row["id"],
+        )
+        for row in made
+    ]  # fmt: skip
+
+
+def generation_event(
+    *, key_id: str, prompt: str, output: str, tokens: int, blind: bytes = b"", **fields: str | int
+) -> Event:
+    """That a text was generated under a key: digests and a count.
+
+    A bare digest of a short prompt can be confirmed by whoever guesses it. ``blind`` (32 random bytes that the owner
+    keeps) makes it a commitment: HMAC-SHA256 under ``blind``, opened by showing ``blind`` and the text.
+    """
+    return {
+        "event": "generation",
+        "key_id": key_id,
+        "prompt_sha256": text_digest(prompt, blind=blind),
+        "output_sha256": text_digest(output, blind=blind),
+        "tokens": tokens,
+        **fields,
+    }
+
+
+def text_digest(text: str, *, blind: bytes = b"") -> str:
+    """SHA-256 of a text's UTF-8 bytes, or HMAC-SHA256 under ``blind``."""
+    data = text.encode()
+    return hmac.new(blind, data, hashlib.sha256).hexdigest() if blind else hashlib.sha256(data).hexdigest()
 
 
 def _planned(artifact: Artifact, name: str) -> list[Event]:

@@ -6,8 +6,6 @@ tell everything again.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import re
 import secrets
@@ -30,7 +28,7 @@ Event = dict[str, Any]
 _URL = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://")
 _KEY_FIELDS = ("previous", "key_id", "version", "from", "to")
 _DETAILS = ("replaced", "until", "destroy_after", "sha256", "config_digest")
-_RUN_ID = "owner/run_id"
+_RUN_ID, _BLIND = "owner/run_id", "owner/blind"
 
 
 def open_ledger(where: str | Path, *, create: bool = False) -> Ledger:
@@ -107,15 +105,23 @@ def ledger_events(run_event: Mapping[str, Any], *, run: str, line: int) -> Event
 
 def run_id(root: Path) -> str:
     """A random name of a run folder, drawn once and kept with the owner's things, as ``events.jsonl`` is."""
-    path = root / _RUN_ID
+    return f"run_{_drawn_once(root / _RUN_ID, 16)}"
+
+
+def run_blind(root: Path) -> bytes:
+    """What blinds the digests of a run folder's texts in a ledger: 32 random bytes, kept likewise."""
+    return bytes.fromhex(_drawn_once(root / _BLIND, 32))
+
+
+def _drawn_once(path: Path, size: int) -> str:
     if not path.exists():
         make_dir(path.parent, mode=PRIVATE_DIR_MODE)
-        atomic_write(path, f"run_{secrets.token_hex(16)}\n".encode(), mode=PRIVATE_FILE_MODE)
-    return path.read_text("utf-8").strip()
+        atomic_write(path, f"{secrets.token_hex(size)}\n".encode(), mode=PRIVATE_FILE_MODE)
+    return path.read_text("utf-8").strip().removeprefix("run_")
 
 
-def run_lines(root: Path) -> list[Event]:
-    """All of a run folder's events, and what its finished stages mean; a torn last line is no event yet.
+def run_lines(root: Path, *, since: int = 0) -> list[Event]:
+    """A run folder's events from line ``since`` on, and what its finished stages mean; a torn last line is none yet.
 
     Raises:
         UsageError: the folder has no event log. IntegrityError: a line that is none.
@@ -123,14 +129,14 @@ def run_lines(root: Path) -> list[Event]:
     path = root / "events.jsonl"
     if not path.is_file():
         raise UsageError(f"got no event log {path}, expected a run folder's")
-    name = run_id(root)
+    name, blind = run_id(root), run_blind(root)
     *lines, _torn = path.read_bytes().split(b"\n")
     events = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines[since:], since):
         try:
             said = json.loads(line)
             event = ledger_events(said, run=name, line=number)
-            events += [event, *stage_events(root, said, at=event["at"], run=name)]
+            events += [event, *stage_events(root, said, at=event["at"], run=name, blind=blind)]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(
                 f"got line {number + 1} of {path}, which is no event ({error}), expected one"
@@ -138,33 +144,12 @@ def run_lines(root: Path) -> list[Event]:
     return events
 
 
-def append_run(ledger: Ledger, root: Path) -> list[int]:
-    """Brings the ledger up to a run folder's event log; what is there already is not told twice."""
-    return ledger.append(run_lines(root))
+def append_run(ledger: Ledger, root: Path, *, since: int = 0) -> list[int]:
+    """Brings the ledger up to a run folder's event log; what is there already is not told twice.
 
-
-def generation_event(
-    *, key_id: str, prompt: str, output: str, tokens: int, blind: bytes = b"", **fields: str | int
-) -> Event:
-    """That a text was generated under a key: digests and a count.
-
-    A bare digest of a short prompt can be confirmed by whoever guesses it. ``blind`` (32 random bytes that the owner
-    keeps) makes it a commitment: HMAC-SHA256 under ``blind``, opened by showing ``blind`` and the text.
+    ``since`` is how many lines this process has told before, for those who tell after every line.
     """
-    return {
-        "event": "generation",
-        "key_id": key_id,
-        "prompt_sha256": text_digest(prompt, blind=blind),
-        "output_sha256": text_digest(output, blind=blind),
-        "tokens": tokens,
-        **fields,
-    }
-
-
-def text_digest(text: str, *, blind: bytes = b"") -> str:
-    """SHA-256 of a text's UTF-8 bytes, or HMAC-SHA256 under ``blind``."""
-    data = text.encode()
-    return hmac.new(blind, data, hashlib.sha256).hexdigest() if blind else hashlib.sha256(data).hexdigest()
+    return ledger.append(run_lines(root, since=since))
 
 
 def read_events(lines: Iterable[bytes], place: str) -> list[Event]:

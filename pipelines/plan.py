@@ -13,8 +13,10 @@ from countermark.files import atomic_write
 from countermark.manifest import canonical_json, digest, read_json
 from pipelines.agreement import Agreement
 from pipelines.artifact import write_rows
+from pipelines.keystage import commitments_paid
 from pipelines.mark import double_i_parameters, input_level_parameters, openings
 from pipelines.sources import Reviews, load_reviews
+from pipelines.stage import COMMITMENT_FILE
 from verification.claims import double_i_probes, input_level_probes
 from verification.plan import (
     DATASET,
@@ -59,14 +61,14 @@ def settings(config: RunConfig) -> Any:  # noqa: ANN401
 def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
     """Writes ``plan.json`` and one probe list a claim that asks."""
     key, config = context.key(), context.config
-    commitment = read_json(inputs["keys"].path / "commitment.json")
+    commitment = read_json(inputs["keys"].path / COMMITMENT_FILE)
     seed = digest({"wrong_keys_of": commitment["sha256"]})
     reviews = load_reviews(config.generate.source)
     asked = [_input_level(key, config, reviews, inputs, seed), _double_i(key, config, reviews, inputs, seed)]
     plan = AuditPlan(
         alpha=config.audit.alpha,
         commitment=commitment,
-        commitments_made=config.keys.commitments_made,
+        commitments_made=commitments_paid(context),
         wrong_key_seed=seed,
         wrong_keys=config.audit.wrong_keys,
         claims=(_token(inputs), *(claim for claim, _ in asked)),

@@ -72,12 +72,14 @@ def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[li
     from pipelines.assets import resolve_model
     from pipelines.detection import read_texts
     from pipelines.generate import SCOPE, tokenizer_digest
+    from pipelines.keystage import commitments_paid, standing, standing_line
     from pipelines.progress import QuietProgress
     from pipelines.stage import Context
 
     scheme, owner = config.generate.watermark.build(), resolve_model(config.generate.model)
     texts = [row["text"] for path in files for row in read_texts(path)]
-    key = Context(config=config, owner=Path("owner"), work=Path(), progress=QuietProgress()).key()
+    context = Context(config=config, owner=Path("owner"), work=Path(), progress=QuietProgress())
+    key, life, paid = context.key(), standing(context), commitments_paid(context)
     label: dict[str, Any] = {
         "scheme": scheme.name, "params": scheme.params(), "tokenizer": tokenizer_digest(owner.path), "scope": SCOPE,
     }  # fmt: skip
@@ -98,7 +100,8 @@ def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[li
             continue
         ranked = wrong if name == "suspect" else ()
         found[name] = windows, weigh(windows, scheme, subkey, statistic=what.statistic, wrong=ranked)
-    return _told(found, what, config, scheme)
+    lines, body, code = _told(found, what, config, scheme, paid)
+    return [*lines, standing_line(life)], {**body, "key": life.to_json()}, code
 
 
 def _refuse_marked(owner: Path, texts: Sequence[str], scheme: Scheme, subkey: bytes) -> None:
@@ -166,10 +169,14 @@ def _answers(suspect: LocalChatModel, prompts: Sequence[str], what: Exposure, wh
 
 
 def _told(
-    found: dict[str, tuple[Windows, Evidence] | None], what: Exposure, config: RunConfig, scheme: Scheme
+    found: dict[str, tuple[Windows, Evidence] | None],
+    what: Exposure,
+    config: RunConfig,
+    scheme: Scheme,
+    commitments: int,
 ) -> tuple[list[str], dict[str, Any], int]:
     """The table. Every mode and statistic that could have been tried is paid for, like every commitment made."""
-    tried = config.keys.commitments_made * len(MODES) * len(scheme.statistics)
+    tried = commitments * len(MODES) * len(scheme.statistics)
     paid, log10_alpha = math.log10(tried), math.log10(config.audit.alpha)
     lines = [f"{'model':<12} {'positions':>9} {'excluded':>8} {'scored':>7} {'total':>9} {'log10 p':>9}"]
     rows, tails = [], {}

@@ -83,8 +83,9 @@ def audit_release(
         return planned(request, folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
         _, verdicts = audited(run, request)
-    notes = [] if request.controls else [NO_REFERENCE]
-    return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes}, exit_code(verdicts)
+        key = keystage.standing(run.context("audit"))
+    notes = [keystage.standing_line(key), *([] if request.controls else [NO_REFERENCE])]
+    return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes, "key": key.to_json()}, exit_code(verdicts)
 
 
 def one_suspect(

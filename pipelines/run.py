@@ -60,6 +60,7 @@ class RunFolder:
             self._state = read_checked_json(root / "run.json")
         self._opened: dict[str, Artifact] = {}
         self._ledger: Ledger | None = None
+        self._told = 0
 
     def bind(self) -> None:
         """Ties this folder to its config; another config is refused, since plan and answers must not change hands."""
@@ -92,8 +93,8 @@ class RunFolder:
             return self._skip(stage, inputs, path)
         started = time.monotonic()
         self._event("start", stage.name)
-        work = make_dir(self.root / "work" / stage.name)
-        context = Context(config=self.config, owner=self.root / "owner", work=work, progress=self.progress)
+        context = self.context(stage.name)
+        work = make_dir(context.work)
         fields = stage.fields(inputs, self.config)
         with new_artifact(path, fields) as out, storage_errors(out):
             fields |= stage.run(inputs, context, out)
@@ -103,6 +104,12 @@ class RunFolder:
         shutil.rmtree(work, ignore_errors=True)
         self.progress.say(f"  done in {seconds:.1f} s, {artifact.digest[:12]}")
         return StageRecord(name=stage.name, seconds=seconds, digest=artifact.digest, skipped=False)
+
+    def context(self, stage: str) -> Context:
+        """What a stage of this run may use besides its inputs."""
+        return Context(
+            config=self.config, owner=self.root / "owner", work=self.root / "work" / stage, progress=self.progress
+        )
 
     def artifact(self, stage: str) -> Artifact:
         """The verified artifact of a stage of this run.
@@ -137,7 +144,9 @@ class RunFolder:
 
         if self._ledger is None:
             self._ledger = open_ledger(where)
-        append_run(self._ledger, self.root)
+        lines = (self.root / "events.jsonl").read_bytes().count(b"\n")
+        append_run(self._ledger, self.root, since=self._told)
+        self._told = lines
 
     def close(self) -> None:
         """Lets go of the ledger."""

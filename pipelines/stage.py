@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from countermark.manifest import digest
+from countermark.manifest import digest, read_json
 from watermarks.keystore import load_ring, read_secret_file
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pipelines.progress import Progress
     from watermarks.keyring import KeyEntry, KeyRing
     from watermarks.keys import Key
+
+
+COMMITMENT_FILE = "commitment.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,11 @@ class Context:
     progress: Progress
 
     def key(self, key_id: str | None = None, *, marking: bool = False) -> Key:
-        """The owner's key, salted with the public value B where the config has one; ``marking`` needs an active one."""
-        return self._salted(self._ring().get(key_id or self.config.keys.key_id, marking=marking))
+        """The owner's key, salted with the public value B where the config has one; ``marking`` needs an active one.
+
+        A run's or release's own key is the one that it committed to, whatever became the primary since.
+        """
+        return self._salted(self._ring().get(key_id or self._own(), marking=marking))
 
     def usable_keys(self) -> list[Key]:
         """Every key of the ring that is not destroyed, salted likewise."""
@@ -51,8 +57,15 @@ class Context:
         ring = self._ring()
         if all_keys:
             return [(self._salted(key), entry) for key, entry in ring.usable()]
-        keys = [ring.get(key_id) for key_id in key_ids or (self.config.keys.key_id,)]
+        keys = [ring.get(key_id) for key_id in key_ids or (self._own(),)]
         return [(self._salted(key), ring.entry(key.key_id)) for key in keys]
+
+    def _own(self) -> str | None:
+        """The key that the config names, or that the commitment made here is to; None for the ring's primary."""
+        made = self.owner.parent / "artifacts" / "keys" / COMMITMENT_FILE
+        if self.config.keys.key_id or not made.exists():
+            return self.config.keys.key_id
+        return str(read_json(made)["key_id"])
 
     def _ring(self) -> KeyRing:
         return load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))

@@ -12,6 +12,7 @@ from pipelines.dataset.auditing import DatasetRelease
 from pipelines.dataset.measuring import METRICS_FILE
 from pipelines.dataset.stages import MARKING, audit_request, train_stages
 from pipelines.dataset.training import TWIN, kinds
+from pipelines.keystage import standing, standing_line
 from pipelines.progress import default_progress
 from pipelines.release_commands import NO_REFERENCE, audited, one_suspect, planned
 from pipelines.run import open_run
@@ -82,8 +83,10 @@ def audit_dataset(
         return planned(request, folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
         _, verdicts = audited(run, request)
-    notes = [] if request.controls else [NO_REFERENCE]
-    return [*summary(verdicts), *notes], {"verdicts": verdicts, "notes": notes}, exit_code(verdicts)
+        key = standing(run.context("audit"))
+    notes = [standing_line(key), *([] if request.controls else [NO_REFERENCE])]
+    body = {"verdicts": verdicts, "notes": notes, "key": key.to_json()}
+    return [*summary(verdicts), *notes], body, exit_code(verdicts)
 
 
 def run_dataset(config: DatasetConfig, folder: Path, *, fresh: bool, dry_run: bool, quiet: bool) -> Result:

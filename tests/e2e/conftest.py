@@ -8,16 +8,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pipelines.ledgering import open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "quickstart.yaml"
+LEDGER = Path(tempfile.mkdtemp(prefix="countermark-")) / "ledger.db"
+"""The runs of this folder tell one ledger; a run folder is bound to its config, so all name the same file."""
 REDUCED = {
+    "keys.ledger": LEDGER,
     "generate.rows": 40,
     "generate.batch_size": 16,
     "generate.max_new_tokens": 24,
@@ -82,6 +91,14 @@ class Finished:
 
     def digests(self) -> dict[str, str]:
         return {stage["name"]: stage["digest"] for stage in self.report["stages"]}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ledger() -> Iterator[None]:
+    """The ledger, for as long as the tests of this folder take."""
+    open_ledger(LEDGER, create=True).close()
+    yield
+    shutil.rmtree(LEDGER.parent)
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import random
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines.artifact import read_rows
+from pipelines.artifact import read_rows, write_rows
+from pipelines.generate import TOKENS_SCHEMA
+from pipelines.ledger_stages import text_digest
+from pipelines.ledgering import open_ledger, run_blind
 from pipelines.stages import STAGES
-from tests.e2e.conftest import CONFIG, Finished, environment, run
+from tests.canary import leaks, spellings
+from tests.e2e.conftest import CONFIG, LEDGER, Finished, environment, run
+from watermarks.keystore import load_ring, read_secret_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,20 +73,50 @@ def test_release_says_nowhere_what_is_marked(finished: Finished) -> None:
 
 
 def test_no_key_byte_leaves_the_owner_folder(finished: Finished) -> None:
-    from watermarks.keystore import load_ring, read_secret_file
-
     owner = finished.folder / "owner"
     ring = load_ring(owner / "keys.json", read_secret_file(owner / "passphrase"))
     secrets = [s for key, _ in ring.usable() for s in (key.secret, key.nonce)]
-    needles = [n for s in secrets for n in (s, s.hex().encode(), str(int.from_bytes(s, "big")).encode())]
+    assert len(secrets) == 2
     public = [p for p in finished.folder.rglob("*") if p.is_file() and owner not in p.parents]
     assert len(public) > 20
-    for path in public:
-        content = path.read_bytes()
-        assert not [n for n in needles if n in content], path
-    assert not [n for n in needles if n in finished.stderr.encode()]
+    assert not leaks(secrets, [*public, *LEDGER.parent.rglob("*")])
+    said = finished.stderr.encode() + json.dumps(finished.report).encode() + repr((ring, ring.usable())).encode()
+    assert not [n for s in secrets for n in spellings(s) if n in said]
     assert owner.stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o777 == 0o600 for p in owner.rglob("*") if p.is_file())
+
+
+def test_a_planted_key_byte_is_found(finished: Finished, tmp_path: Path) -> None:
+    """The scan can fail: any spelling, in any kind of file, with anything before it."""
+    secret = bytes(range(7, 39))
+    for number, spelling in enumerate(spellings(secret)):
+        path = tmp_path / f"{number}.log"
+        path.write_bytes(b"log " + spelling + b" end")
+        assert leaks([secret], [path])
+    for lead in range(4):
+        (path := tmp_path / "b64").write_bytes(base64.b64encode(bytes([1] * lead) + secret + b"x"))
+        assert leaks([secret], [path])
+    (folder := tmp_path / "rows").mkdir()
+    rows = read_rows(finished.folder / "artifacts" / "generate" / "tokens.parquet")
+    write_rows(folder / "x.parquet", [{"id": secret.hex(), "tokens": rows[0]["tokens"]}] * 50, TOKENS_SCHEMA)
+    assert leaks([secret], [folder / "x.parquet"])
+
+
+def test_the_ledger_was_told_of_every_text(finished: Finished) -> None:
+    made = [
+        row
+        for name in ("rows", "dropped")
+        for row in read_rows(finished.folder / "artifacts" / "generate" / f"{name}.parquet")
+    ]
+    with closing(open_ledger(LEDGER)) as ledger:
+        entries = [json.loads(entry.data) for entry in ledger.entries()]
+    told = {e["output_sha256"]: e for e in entries if e["event"] == "generation"}
+    blind = run_blind(finished.folder)
+    for row in made:
+        event = told[text_digest(row["text"], blind=blind)]
+        assert event["prompt_sha256"] == text_digest(row["prompt"], blind=blind)
+        assert event["tokens"] > 0
+    assert {"commitment", "release", "plan", "audit", "stage", "key"} <= {e["event"] for e in entries}
 
 
 def test_second_run_does_no_work_and_says_so(finished: Finished) -> None:

@@ -14,17 +14,8 @@ from countermark.errors import CountermarkError, InconclusiveError, IntegrityErr
 from countermark.manifest import canonical_json
 from pipelines.cli_ledger import ledger_app
 from pipelines.ledger_commands import public_path
-from pipelines.ledgering import (
-    append_run,
-    generation_event,
-    key_body,
-    key_event,
-    key_recorder,
-    ledger_events,
-    open_ledger,
-    run_id,
-    text_digest,
-)
+from pipelines.ledger_stages import generation_event, text_digest
+from pipelines.ledgering import append_run, key_body, key_event, key_recorder, ledger_events, open_ledger, run_id
 from tests.verification.ledgers import event, events, sha, stolen
 from verification.checkpoint import Verifier, public_value
 from verification.faults import Fault, LedgerError

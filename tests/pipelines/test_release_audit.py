@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -10,6 +11,10 @@ from countermark.errors import InconclusiveError, UsageError
 from pipelines.audited import allocate
 from tests.pipelines.release_data import Command, Parrot, copies, marked, parrot
 from tests.training.toy import make_base
+from watermarks.keyfile import KeyFile
+from watermarks.keylife import add, commit, distribute, promote, revoke
+from watermarks.keys import new_key
+from watermarks.keystore import read_secret_file
 
 
 @pytest.fixture
@@ -121,3 +126,31 @@ def test_a_codeword_that_ends_in_another_is_no_row_of_the_other(tmp_path, comman
     code, out, err = command("audit", config, "--out", run, "--suspect", parrot(tmp_path / "m"), "--json", "--quiet")
     assert code == 1, err  # and not 3: the release is the one that was marked
     assert json.loads(out)["verdicts"][0]["successes"] == 0
+
+
+def test_the_state_of_the_key_stands_beside_the_evidence(release):
+    _, out, _ = release("--json")
+    assert json.loads(out)["key"]["state"] == "active"
+    ring = KeyFile(release.run / "owner" / "keys.json")
+    passphrase = read_secret_file(release.run / "owner" / "passphrase")
+    now, old, fresh = datetime.now(UTC), ring.read(passphrase).primary, new_key()
+    ring.change(passphrase, lambda found: add(found, fresh, now=now))
+    ring.change(passphrase, lambda found: distribute(found, fresh.key_id, now=now))
+    ring.change(passphrase, lambda found: promote(found, fresh.key_id, now=now))
+    ring.change(passphrase, lambda found: revoke(found, old, now=now))
+    for name in ("suspect", "later"):  # verified, and asked anew, under the key that the release committed to
+        code, out, err = release("--name", name)
+        assert (code, err) == (0, "")
+        assert f"evidence under key {old}, which is revoked since" in out
+
+
+def test_a_plan_pays_for_every_commitment_that_the_ring_lists(release):
+    ring = KeyFile(release.run / "owner" / "keys.json")
+    passphrase = read_secret_file(release.run / "owner" / "passphrase")
+    listed = ring.read(passphrase)
+    (made,) = listed.commitments()
+    for digest, what in (("a" * 64, made["what"]), ("b" * 64, "another release")):
+        ring.change(passphrase, lambda r, d=digest, w=what: commit(r, r.primary, d, now=datetime.now(UTC), what=w))
+    assert release("--name", "one")[0] == 5  # six codewords cannot pay for two commitments
+    plan = json.loads((release.run / "artifacts/plan-one/plan.json").read_text())
+    assert plan["commitments_made"] == 2
