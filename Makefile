@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?=
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: install demo test test-unit lint clean bench-schemes bench-double-i bench-radioactivity bench-dataset-marks bench-ledger
+.PHONY: install demo test test-unit lint clean bench-schemes bench-double-i bench-radioactivity bench-dataset-marks bench-ledger bench-audit
 
 install: $(VENV)/.installed
 
@@ -40,6 +40,10 @@ bench-dataset-marks: install
 
 bench-ledger: install
 	$(BIN)/python -m benchmarks.ledger
+
+bench-audit: install
+	$(BIN)/python -m benchmarks.audit
+	$(BIN)/python -m benchmarks.error_rates
 
 lint: install
 	$(BIN)/ruff check .

@@ -10,68 +10,31 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countermark.errors import IntegrityError
-from countermark.files import atomic_write
-from countermark.manifest import canonical_json, digest, read_json
+from countermark.files import atomic_write, sha256_bytes
+from countermark.manifest import canonical_json, digest
 from pipelines.artifact import write_rows
-from pipelines.assets import resolve_model
 from pipelines.audit import VERDICTS_FILE
-from pipelines.keystage import commitments_paid
+from pipelines.drafting import TIMESTAMP_FILE, Draft, check_commitment, draft, sealed_plan
 from pipelines.plan import PLAN_FILE, PROBE_SCHEMA
-from pipelines.probe import ANSWER_SCHEMA, read_answers, read_probes
-from pipelines.spending import SPENT_FILE, allocate, next_range
-from pipelines.stage import COMMITMENT_FILE, Stage
+from pipelines.probe import read_answers, read_probes
+from pipelines.questioning import ask_everybody, read_canaries
+from pipelines.spending import SPENT_FILE, allocate
+from pipelines.stage import Stage
 from verification.audit import Evidence, audit
-from verification.plan import AuditPlan, PlannedSuspect, probes_for
-from verification.probe import ask_all
+from verification.checks import PAID_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pipelines.artifact import Artifact
+    from pipelines.asked import Asked
+    from pipelines.drafting import Asking
     from pipelines.stage import Context
-    from verification.plan import ClaimPlan
+    from verification.plan import AuditPlan, ClaimPlan, PlannedSuspect
     from verification.probe import Probe
     from verification.suspects import Suspect
     from watermarks.keys import Key
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A model that can be asked: a folder or hub id, an adapter over a base, or ``embedded:NAME``.
-
-    ``shown`` stands for the folder in what identifies the audit, where the folder is the run's own.
-    """
-
-    name: str
-    model: str
-    base: str | None = None
-    shown: str = ""
-
-    def body(self) -> dict[str, Any]:
-        """Plain JSON without a path of this machine, where there is another way to say it."""
-        return {"name": self.name, "model": self.shown or self.model, "base": self.base}
-
-    def digest(self) -> str:
-        """What the plan seals of it: the bytes of model and base."""
-        parts = [resolve_model(each).digest for each in (self.model, self.base) if each]
-        return parts[0] if len(parts) == 1 else digest(parts)
-
-    def chat_model(self, system: str | None, config: Any) -> Suspect:  # noqa: ANN401 - a release's config
-        """The causal language model, ready to answer."""
-        from verification.suspects import LocalChatModel
-
-        folder = resolve_model(self.model).path
-        base = resolve_model(self.base).path if self.base else None
-        return LocalChatModel(
-            self.name,
-            base or folder,
-            adapter=folder if base else None,
-            system=system,
-            max_new_tokens=config.audit.max_new_tokens,
-            temperature=config.audit.temperature,
-            seed=config.seed,
-        )
 
 
 class Audited(Protocol):
@@ -99,18 +62,26 @@ class Audited(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """How one audit asks.
+class Terms:
+    """What an audit may spend, and what is known of times; sealed in its plan.
 
     Args:
-        first: the first unspent trigger, or audit: whatever the release counts.
-        seed: of the order of asking and of wrong keys; public.
-        system: system prompt of every query, or None.
+        looks: whether keyed claims may be looked at early (an e-process decides); None: where a suspect is paid for.
+        queries, tokens: the budget over all paid suspects.
+        suspect_released: when the suspect was first to be had (UTC), as far as the auditor knows.
+        timestamp: an RFC 3161 time stamp (DER) of the commitment, or empty.
     """
 
-    first: int
-    seed: str
-    system: str | None
+    looks: bool | None = None
+    queries: int | None = None
+    tokens: int | None = None
+    suspect_released: str = ""
+    timestamp: bytes = b""
+
+    def body(self) -> dict[str, Any]:
+        """Plain JSON, of what was set."""
+        said = {**asdict(self), "timestamp": sha256_bytes(self.timestamp) if self.timestamp else ""}
+        return {name: value for name, value in said.items() if value not in (None, "")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +94,7 @@ class AuditRequest:
         suspects: who is accused.
         controls: models that never saw the release; the base is one.
         system: system prompt of every query, or None for the template's own.
+        terms: budget, looks and times.
     """
 
     kind: Audited
@@ -130,13 +102,25 @@ class AuditRequest:
     suspects: tuple[Asked, ...]
     controls: tuple[Asked, ...]
     system: str | None
+    terms: Terms = Terms()
+
+    @property
+    def everybody(self) -> tuple[Asked, ...]:
+        """Suspects, then controls."""
+        return (*self.suspects, *self.controls)
+
+    @property
+    def paid(self) -> bool:
+        """Whether anybody is asked over a network."""
+        return any(asked.kind in PAID_KINDS for asked in self.everybody)
 
     def body(self) -> dict[str, Any]:
         """Plain JSON: who is asked, under which name."""
-        return {
+        body = {
             "name": self.name, "suspects": [s.body() for s in self.suspects],
             "controls": [c.body() for c in self.controls], "system": self.system,
         }  # fmt: skip
+        return {**body, "terms": self.terms.body()} if self.terms.body() else body
 
     def stages(self) -> tuple[Stage, ...]:
         """Plan, ask, decide."""
@@ -158,110 +142,52 @@ class AuditRequest:
             IntegrityError: a suspect or control changed after the plan was sealed.
         """
         planned = {suspect.name: suspect.digest for claim in plan.claims for suspect in claim.suspects}
-        for asked in (*self.suspects, *self.controls):
+        for asked in self.everybody:
             if asked.digest() != planned[asked.name]:
                 raise IntegrityError(
                     f"got {asked.name} with another digest than the planned {planned[asked.name][:16]}…",
                     hint="the model changed after the plan was sealed; audit it under a new --name",
                 )
 
+    def drafted(self, context: Context, keys: Artifact, release: Artifact) -> Draft:
+        """The plan as it would be sealed now, with its probes; nothing is written, and no trigger spent."""
+        return draft(self, context, keys, release)
+
     def _plan(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
-        key, config = context.key(), context.config
-        commitment = read_json(inputs["keys"].path / COMMITMENT_FILE)
-        seed = digest({"wrong_keys_of": commitment["sha256"]})
-        suspects = tuple(
-            PlannedSuspect(name=asked.name, control=asked not in self.suspects, digest=asked.digest())
-            for asked in (*self.suspects, *self.controls)
-        )
-        _check_commitment(commitment["config_digest"], config)
-        self.kind.check_base(config, inputs["release"])
-        total, each = self.kind.room(config)
-
-        def claims(first: int) -> list[tuple[ClaimPlan, list[Probe]]]:
-            asking = Asking(first=first, seed=seed, system=self.system)
-            return self.kind.claims(key, context, inputs["release"], suspects, asking)
-
-        spent = context.owner / SPENT_FILE
-        request = digest([*(asdict(suspect) for suspect in suspects), self.system, config.audit.model_dump()])
-        room = {"total": total, "each": each, "unit": self.kind.unit, "release": commitment["sha256"]}
-        first = next_range(spent, self.name, request, **room)
-        asked = claims(first)  # what cannot be asked must not spend triggers
-        allocate(spent, self.name, request, **room)
-        plan = AuditPlan(
-            alpha=config.audit.alpha,
-            commitment=commitment,
-            commitments_made=commitments_paid(context),
-            wrong_key_seed=seed,
-            wrong_keys=config.audit.wrong_keys,
-            claims=tuple(claim for claim, _ in asked),
-            audits_admitted=total // each,
-        )
-        for claim, probes in asked:
+        drafted = self.drafted(context, inputs["keys"], inputs["release"])
+        allocate(context.owner / SPENT_FILE, self.name, drafted.request, **drafted.room)
+        for claim, probes in drafted.asked:
             rows = [{**asdict(probe), "prompt_digest": probe.prompt_digest} for probe in probes]
             write_rows(out / f"{claim.claim}.parquet", rows, PROBE_SCHEMA)
-        atomic_write(out / PLAN_FILE, canonical_json(plan.to_json()))
-        return {"plan_digest": digest(plan.to_json()), "first": first, "count": each}
+        if self.terms.timestamp:
+            atomic_write(out / TIMESTAMP_FILE, self.terms.timestamp)
+        atomic_write(out / PLAN_FILE, canonical_json(drafted.plan.to_json()))
+        return {"plan_digest": digest(drafted.plan.to_json()), "first": drafted.first, "count": drafted.room["each"]}
 
     def _ask(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
-        plan_artifact, config = inputs[f"plan-{self.name}"], context.config
-        plan = AuditPlan.from_json(read_json(plan_artifact.path / PLAN_FILE))
-        models, total = {asked.name: asked for asked in (*self.suspects, *self.controls)}, 0
+        plan_artifact = inputs[f"plan-{self.name}"]
+        plan = sealed_plan(plan_artifact)
         self.check(plan)
-        journal = context.work / digest(plan.to_json())[:16]
-        for name, asked in models.items():
-            suspect = _Lazy(asked, self, config)
-            for claim in plan.claims:
-                planned = next(s for s in claim.suspects if s.name == name)
-                probes = probes_for(read_probes(plan_artifact, claim.claim), planned)
-                with context.progress.bar(f"ask {name}, {claim.claim}", len(probes)) as advance:
-                    answers = ask_all(
-                        suspect, probes, allowed=claim.allowed, parser=claim.parser,
-                        journal=journal / f"{claim.claim}-{name}",
-                        batch_size=config.audit.batch_size, advance=advance,
-                    )  # fmt: skip
-                rows = [asdict(answer) for answer in answers]
-                write_rows(out / "answers" / claim.claim / f"{name}.parquet", rows, ANSWER_SCHEMA)
-                total += len(rows)
-        return {"queries": total}
+        return ask_everybody(self, plan, plan_artifact, context, out)
 
     def _decide(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
-        key, config = context.key(), context.config
-        plan_artifact, release = inputs[f"plan-{self.name}"], inputs["release"]
-        body = read_json(plan_artifact.path / PLAN_FILE)
-        if digest(body) != plan_artifact.manifest["plan_digest"]:
-            raise IntegrityError("got a plan that is not the sealed one", hint="restore it; edited plans prove nothing")
-        plan = AuditPlan.from_json(body)
-        _check_commitment(plan.commitment["config_digest"], config)
-        evidence = Evidence(
-            corpora={},
-            answers={c.claim: read_answers(inputs[f"answers-{self.name}"], c) for c in plan.claims},
-            probes={c.claim: read_probes(plan_artifact, c.claim) for c in plan.claims},
-            marked_rows={c.claim: self.kind.marked_rows(key, c, context, release) for c in plan.claims},
-        )
+        plan = sealed_plan(inputs[f"plan-{self.name}"])
+        check_commitment(plan.commitment["config_digest"], context.config)
         context.progress.say("  exact tests, wrong keys, controls")
-        verdicts = audit(plan, key, evidence)
+        evidence = self.evidence(
+            context, inputs["release"], inputs[f"plan-{self.name}"], inputs[f"answers-{self.name}"]
+        )
+        verdicts = audit(plan, context.key(), evidence)
         atomic_write(out / VERDICTS_FILE, canonical_json([verdict.to_json() for verdict in verdicts]))
         return {"decisions": {f"{v.claim}/{v.suspect}": str(v.decision) for v in verdicts}}
 
-
-def _check_commitment(committed: str, config: Any) -> None:  # noqa: ANN401
-    """The config and the dataset must be those of the marking: carriers and sentences come from them."""
-    if committed != config.marking_digest():
-        raise IntegrityError(
-            "got a commitment to another marking config or dataset, expected one to this release's",
-            hint="audit with the config and the data file that the release was made with",
+    def evidence(self, context: Context, release: Artifact, planned: Artifact, answers: Artifact) -> Evidence:
+        """What was gathered under the sealed plan."""
+        key, plan = context.key(), sealed_plan(planned)
+        return Evidence(
+            corpora={},
+            answers={c.claim: read_answers(answers, c) for c in plan.claims},
+            probes={c.claim: read_probes(planned, c.claim) for c in plan.claims},
+            marked_rows={c.claim: self.kind.marked_rows(key, c, context, release) for c in plan.claims},
+            canaries=read_canaries(answers, plan),
         )
-
-
-class _Lazy:
-    """Loads its model at the first question: a resumed audit whose journal is full loads nothing."""
-
-    def __init__(self, asked: Asked, request: AuditRequest, config: Any) -> None:  # noqa: ANN401
-        self.name = asked.name
-        self._asked, self._request, self._config = asked, request, config
-        self._model: Suspect | None = None
-
-    def ask(self, prompts: Sequence[str]) -> list[str]:
-        if self._model is None:
-            self._model = self._request.kind.load(self._asked, self._request.system, self._config)
-        return self._model.ask(prompts)

@@ -14,7 +14,7 @@ import typer
 
 from countermark.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CountermarkError
 from countermark.version import __version__
-from pipelines import cli_readers, cli_releases
+from pipelines import cli_audit, cli_readers, cli_releases
 from pipelines.cli_common import (
     ConfigArgument,
     DryRunOption,
@@ -126,12 +126,8 @@ for _verb, _help in {
     "report": "Writes report.html and report.json.",
 }.items():
     app.command(_verb)(_stage_command(_verb, _help))
-plan_app.command("audit")(
-    _stage_command("plan", "Seals an audit plan: claims, triggers, carriers, prompts, alpha, controls.")
-)
-
-
 cli_releases.register(app, plan_app, _stage_command)
+cli_audit.register(app, plan_app, _stage_command)
 cli_readers.register(app)
 
 

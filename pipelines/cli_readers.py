@@ -17,6 +17,9 @@ from pipelines.cli_common import (
     load_run_config,
 )
 
+STATEMENT = "statement.json"
+"""The file that makes a folder an evidence bundle."""
+
 
 def detect(
     files: Annotated[
@@ -102,10 +105,31 @@ def radioactivity(
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder or an artifact.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An evidence bundle, a run folder or an artifact.")],
+    signer: Annotated[
+        list[str] | None, typer.Option("--signer", help="Public key (hex) of who must have signed. Repeatable.")
+    ] = None,
+    ledger_key: Annotated[
+        list[str] | None, typer.Option("--ledger-key", help="Verifier key of the log that you trust. Repeatable.")
+    ] = None,
+    authority: Annotated[
+        list[Path] | None, typer.Option("--authority", help="Certificate (PEM) of a time-stamping authority.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Checks every byte of an artifact, or of every artifact of a run, against its manifest."""
+    """Checks evidence from nothing but its files; or every byte of an artifact, or of a run, against its manifest."""
+    if (folder / STATEMENT).exists():
+        from pipelines.evidence_commands import verify_evidence
+
+        lines, body, code = verify_evidence(
+            folder, signers=signer or (), ledger_keys=ledger_key or (), authorities=authority or ()
+        )
+        finish(lines, body, as_json=as_json, code=code)
+        return
+    if signer or ledger_key or authority:
+        raise UsageError(
+            f"got {folder} without {STATEMENT}, expected an evidence bundle with --signer, --ledger-key or --authority"
+        )
     from pipelines.commands import verify_path
 
     lines, body = verify_path(folder)

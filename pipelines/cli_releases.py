@@ -1,4 +1,4 @@
-"""``countermark mark`` and ``audit``, on a run, a Double-I release or a dataset release; ``plan vocabulary``."""
+"""``countermark mark``, on a run, a Double-I release or a dataset release; ``plan vocabulary``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ YAML = (".yaml", ".yml")
 
 
 def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[str, str], Any]) -> None:
-    """Adds the verbs; ``stage_command`` makes a run's own."""
+    """Adds ``mark`` and ``plan vocabulary``; ``stage_command`` makes a run's own verb."""
     plan_app.command("vocabulary")(_vocabulary)
 
     @app.command()
@@ -65,7 +65,7 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
         `countermark mark DATASET --config configs/classify-sentiment.yaml --out DIR` marks a file, folder, URL or hub
         id. A config with `kind: release` marks instruct rows, one copy for each recipient.
         """
-        path, overrides = _resolved(target, config, data)
+        path, overrides = resolved(target, config, data)
         kind = config_kind(path)
         if kind == "dataset":
             from pipelines.dataset import commands
@@ -90,64 +90,11 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
             lines, body, code = mark_release(release, run or Path("runs") / release.name, dry_run=dry_run, quiet=quiet)
             finish(lines, body, as_json=as_json, code=code)
         else:
-            _refuse_data(overrides)
+            refuse_data(overrides)
             stage_command("mark", "")(path, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
 
-    @app.command()
-    def audit(
-        target: TargetArgument,
-        config: ConfigOption = None,
-        run: RunOption = None,
-        suspect: Annotated[
-            str | None, typer.Option("--suspect", help="Releases only: model folder, LoRA adapter folder or hub id.")
-        ] = None,
-        base: Annotated[
-            str | None, typer.Option("--base", help="Base model of an adapter; it is a control too.")
-        ] = None,
-        data: DataOption = None,
-        control: Annotated[
-            list[str] | None, typer.Option("--control", help="A model that never saw the release. Repeatable.")
-        ] = None,
-        name: Annotated[
-            str, typer.Option("--name", help="Names this audit; each spends its own triggers.")
-        ] = "suspect",
-        system: Annotated[str | None, typer.Option("--system", help="System prompt of every query.")] = None,
-        set_: SetOption = None,
-        inputs: InputOption = None,
-        keys: KeysOption = None,
-        key_id: KeyIdOption = None,
-        as_json: JsonOption = False,
-        dry_run: DryRunOption = False,
-        quiet: QuietOption = False,
-    ) -> None:
-        """Turns the sealed plan and its answers into verdicts; for a release, plans and asks first.
 
-        A config with `kind: release` or `kind: dataset` audits `--suspect`: a folder, or a LoRA adapter over `--base`.
-        """
-        path, overrides = _resolved(target, config, data)
-        kind, chosen = config_kind(path), [*(set_ or []), *overrides]
-        asked: dict[str, Any] = {
-            "suspect": suspect, "base": base, "controls": control or [], "name": name, "system": system,
-            "dry_run": dry_run, "quiet": quiet,
-        }  # fmt: skip
-        if kind == "dataset":
-            from pipelines.dataset.commands import audit_dataset
-
-            dataset = load_dataset(path, chosen, keys, key_id)
-            lines, body, code = audit_dataset(dataset, run or Path("runs") / dataset.name, **asked)
-            finish(lines, body, as_json=as_json, code=code)
-        elif kind == "release":
-            from pipelines.release_commands import audit_release
-
-            release = load_release_config(path, chosen, keys, key_id)
-            lines, body, code = audit_release(release, run or Path("runs") / release.name, **asked)
-            finish(lines, body, as_json=as_json, code=code)
-        else:
-            _refuse_data([*overrides, *filter(None, [suspect, base, system]), *(control or [])])
-            stage_command("audit", "")(path, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
-
-
-def _refuse_data(given: list[str]) -> None:
+def refuse_data(given: list[str]) -> None:
     """A run generates its data and trains its suspects: nothing that was named may be passed over."""
     if given:
         raise UsageError(
@@ -170,13 +117,13 @@ def _vocabulary(
     """Leaves out words that lean to a class of a dataset, on a classifier of its unmarked rows, before any key."""
     from pipelines.dataset.vocabulary import plan_vocabulary
 
-    path, overrides = _resolved(target, config, None)
+    path, overrides = resolved(target, config, None)
     dataset = load_dataset(path, [*(set_ or []), *overrides], None, None)
     lines, body, code = plan_vocabulary(dataset, out, most=most, dry_run=dry_run)
     finish(lines, body, as_json=as_json, code=code)
 
 
-def _resolved(target: str, config: Path | None, data: str | None) -> tuple[Path, list[str]]:
+def resolved(target: str, config: Path | None, data: str | None) -> tuple[Path, list[str]]:
     """The config's path, and the dataset as an override where one is named."""
     if config is not None:
         if data:

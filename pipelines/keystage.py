@@ -104,7 +104,7 @@ def commitments_paid(context: Context) -> int:
     """
     ring = load_ring(context.ring_path(), read_secret_file(context.passphrase_path()))
     listed = sum(made["what"] == context.config.name for made in ring.commitments())
-    return max(context.config.keys.commitments_made, listed)
+    return int(max(context.config.keys.commitments_made, listed))
 
 
 def standing(context: Context, *, now: datetime | None = None) -> Standing:

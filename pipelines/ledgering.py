@@ -152,6 +152,17 @@ def append_run(ledger: Ledger, root: Path, *, since: int = 0) -> list[int]:
     return ledger.append(run_lines(root, since=since))
 
 
+def find_event(ledger: Ledger, kind: str, **fields: str) -> tuple[int, Event] | None:
+    """The first entry of a kind with these fields, and its number; None where there is none."""
+    wanted = [f'"event":"{kind}"'.encode(), *(value.encode() for value in fields.values())]
+    for entry in ledger.entries():
+        if all(part in entry.data for part in wanted):
+            event = json.loads(entry.data)
+            if event["event"] == kind and all(event.get(name) == value for name, value in fields.items()):
+                return entry.seq, event
+    return None
+
+
 def read_events(lines: Iterable[bytes], place: str) -> list[Event]:
     """Events from JSON lines.
 

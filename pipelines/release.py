@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from countermark.errors import UsageError
 from pipelines.instruct import InstructTable, RowForm, fresh_names, naming_columns, numbering, open_instruct
+from pipelines.publishing import published
 from pipelines.records import seal_record
 from pipelines.tables import Table, read_table
 from watermarks.carriers import double_i, double_i_forms
@@ -72,6 +73,8 @@ def settings(config: Any) -> Any:  # noqa: ANN401
 
 def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
     """Fills ``out`` with one marked file a recipient (``data.*`` where there are none)."""
+    from pipelines import release_plan
+
     del inputs
     key, config = context.key(marking=True), release_config(context)
     base = open_base(config)
@@ -84,7 +87,9 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         path.parent.mkdir(parents=True, exist_ok=True)
         base.table.write(path, rows)
     record = {"layout": asdict(plan), "backdoor_rows": kinds}
+    marks = {claim: (mark, answers) for claim, (mark, answers, *_) in release_plan.marks(key, config).items()}
     return {
+        **published(key, marks),
         "rows": plan.clean + plan.backdoor,
         "recipients": list(config.recipients),
         "form": str(base.form),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.artifact import Artifact
-    from pipelines.audited import Asked, Asking
+    from pipelines.asked import Asked
+    from pipelines.drafting import Asking
     from pipelines.release_config import ReleaseConfig
     from pipelines.stage import Context
     from verification.probe import Probe

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
-from countermark.manifest import read_json
+from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK
 from pipelines import keystage, release
-from pipelines.audit import VERDICTS_FILE
-from pipelines.audited import Asked, Audited, AuditRequest
-from pipelines.plan import PLAN_FILE
+from pipelines.audit_commands import concluded, would_do
 from pipelines.progress import default_progress
-from pipelines.release_audit import DoubleIRelease
 from pipelines.run import open_run
 from pipelines.stage import Stage
-from verification.plan import AuditPlan, Claim
+from verification.plan import Claim
 from verification.verdict import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from pipelines.audited import AuditRequest
     from pipelines.config import RunConfig
     from pipelines.release_config import ReleaseConfig
-    from pipelines.run import RunFolder, StageRecord
 
 MARKING = (
     Stage(name="keys", inputs=(), run=keystage.run, settings=keystage.settings),
     Stage(name="release", inputs=("keys",), run=release.run, settings=release.settings),
 )
-NO_REFERENCE = "no reference model was asked, only a wrong key's codewords: name one with --base or --control"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Result = tuple[list[str], Any, int]
 
 
@@ -57,78 +50,15 @@ def mark_release(config: ReleaseConfig, folder: Path, *, dry_run: bool, quiet: b
 
 
 def audit_release(
-    config: ReleaseConfig,
-    folder: Path,
-    *,
-    suspect: str | None,
-    base: str | None,
-    controls: Sequence[str],
-    name: str,
-    system: str | None,
-    dry_run: bool,
+    config: ReleaseConfig, folder: Path, request: AuditRequest, *, out: Path | None, opening: str, dry_run: bool,
     quiet: bool,
-) -> Result:
-    """Plans, asks and decides one audit of one suspect."""
-    if not suspect:
-        raise UsageError(
-            "got no suspect, expected a model folder, a LoRA adapter with --base, or a hub id",
-            hint="countermark audit CONFIG --suspect DIR --base MODEL",
-        )
-    if not base and (Path(suspect).expanduser() / "adapter_config.json").is_file():
-        raise UsageError(
-            f"got the adapter {suspect} without its base, expected both", hint="name the base model with --base"
-        )
-    request = one_suspect(DoubleIRelease(), suspect, base, controls, name=name, system=system)
+) -> Result:  # fmt: skip
+    """Plans, asks and decides one audit of one suspect, and writes its evidence."""
     if dry_run:
-        return planned(request, folder)
+        return would_do(request, folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
-        _, verdicts = audited(run, request)
-        key = keystage.standing(run.context("audit"))
-    notes = [keystage.standing_line(key), *([] if request.controls else [NO_REFERENCE])]
-    return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes, "key": key.to_json()}, exit_code(verdicts)
-
-
-def one_suspect(
-    kind: Audited, suspect: str, base: str | None, controls: Sequence[str], *, name: str, system: str | None
-) -> AuditRequest:
-    """The audit of one suspect; its base, where it has one, is a control too.
-
-    Raises:
-        UsageError: a name that can be no folder's.
-    """
-    check_audit_name(name)
-    known = ([base] if base else []) + [c for c in controls if c != base]
-    return AuditRequest(
-        kind=kind,
-        name=name,
-        suspects=(Asked(name="suspect", model=suspect, base=base),),
-        controls=tuple(Asked(name="base" if c == base else f"control-{i}", model=c) for i, c in enumerate(known)),
-        system=system,
-    )
-
-
-def planned(request: AuditRequest, folder: Path) -> Result:
-    """What a dry run says."""
-    stages = [stage.name for stage in request.stages()]
-    return [f"would do {each} in {folder}" for each in stages], {"stages": stages}, EXIT_OK
-
-
-def audited(run: RunFolder, request: AuditRequest) -> tuple[list[StageRecord], list[dict[str, Any]]]:
-    """Plans, asks and decides, or verifies that all of it is done; what was done, and the verdicts."""
-    records = []
-    for stage in request.stages():
-        run.progress.say(stage.name)
-        records.append(run.perform(stage))
-    plan = run.artifact(f"plan-{request.name}")
-    request.check(AuditPlan.from_json(read_json(plan.path / PLAN_FILE)))  # a repeated audit asks nobody
-    verdicts: list[dict[str, Any]] = read_json(run.artifact_path(f"audit-{request.name}") / VERDICTS_FILE)
-    return records, verdicts
-
-
-def check_audit_name(name: str) -> None:
-    """An audit's name becomes the name of folders."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"got --name {name!r}, expected letters, digits, dots, dashes and underscores")
+        verdicts, notes, more = concluded(run, request, out=out, opening=opening)
+    return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes, **more}, exit_code(verdicts)
 
 
 def exit_code(verdicts: Sequence[dict[str, Any]]) -> int:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 RANK_STATISTIC = "rank of the keyed trigger among decoys of its family"
 
 
-def claims(
-    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str, system: str | None
-) -> list[tuple[ClaimPlan, list[Probe]]]:
-    """The keyed claim, and the rank of a keyed trigger where the release has one, each with its probes."""
+Planned = tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]
+"""A claim's mark, its answers, what the parser reads besides, its statistic."""
+
+
+def marks(key: Key, config: ReleaseConfig, *, first: int = 0) -> dict[Claim, Planned]:
+    """Every claim of the release, as an audit from codeword ``first`` on asks it."""
     base, form, judge, wanted = open_base(config), keyed_form(config), judge_form(config, key), config.audit
     texts = sentences(config, base, part=1)[: wanted.paper_queries] if judge else []
     mark: dict[str, Any] = {
@@ -32,7 +34,7 @@ def claims(
         "sentences": texts, "paper_queries": wanted.paper_queries, "near_miss_queries": wanted.paper_queries,
     }  # fmt: skip
     extra = tuple(a for a in (judge.answers if judge else ()) if a not in form.answers)
-    asked = {Claim.DOUBLE_I: (mark, form.answers, extra, KEYED_STATISTIC)}
+    asked: dict[Claim, Planned] = {Claim.DOUBLE_I: (mark, form.answers, extra, KEYED_STATISTIC)}
     # a trigger, unlike codewords, is one: only the first audit of a release may ask for its rank
     if first == 0 and judge and config.double_i.form and config.double_i.form.trigger == "key":
         trigger_mark = {
@@ -40,8 +42,16 @@ def claims(
             "rows_per_trigger": config.double_i.form.trigger_rows,
         }  # fmt: skip
         asked[Claim.DOUBLE_I_TRIGGER] = (trigger_mark, judge.answers, (), RANK_STATISTIC)
+    return asked
+
+
+def claims(
+    key: Key, config: ReleaseConfig, suspects: tuple[PlannedSuspect, ...], first: int, seed: str, system: str | None
+) -> list[tuple[ClaimPlan, list[Probe]]]:
+    """The keyed claim, and the rank of a keyed trigger where the release has one, each with its probes."""
+    base, wanted = open_base(config), config.audit
     found = []
-    for claim, (body, answers, more, statistic) in asked.items():
+    for claim, (body, answers, more, statistic) in marks(key, config, first=first).items():
         chosen = carriers(config, base, part=1)[: wanted.carriers]
         probes = PROBES[claim](key, body, chosen, wrong_seed=seed)
         how = "greedy" if not wanted.temperature else f"sampled at temperature {wanted.temperature}"

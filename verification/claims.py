@@ -11,45 +11,53 @@ from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError, UsageError
 from verification import double_i, one_trigger, output_level
+from verification.opening import LeafOpening, needs_key
 from verification.plan import KEYED_ARM, WRONG_KEY_ARM, Claim
 from verification.probe import Probe
+from watermarks import leaves
 from watermarks.carriers import behaviours, input_level
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from watermarks.keys import Key
+    from verification.opening import Opened
 
 
-def input_level_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+def input_level_probes(
+    key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str
+) -> list[Probe]:
     """Every trigger on every carrier, under the owner's key and under a wrong one, in an order that knows no target."""
 
-    def prompts(who: Key) -> list[list[str]]:
+    def prompts(who: Opened) -> list[list[str]]:
         return [[input_level.insert(t, c) for c in carriers] for t in derive_input_level(who, mark).triggers]
 
     return _keyed_probes(prompts, key, wrong_seed)
 
 
-def double_i_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+def double_i_probes(key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
     """Codewords on every carrier, the same for a wrong key, and the paper's fresh rows, interleaved."""
     return _interleaved(double_i.probes(key, mark, carriers, wrong_seed=wrong_seed), wrong_seed)
 
 
 def double_i_trigger_probes(
-    key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str
+    key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str
 ) -> list[Probe]:
     """One keyed trigger among its decoys, interleaved; the carriers are the mark's own sentences."""
     del carriers
-    return _interleaved(double_i.candidate_probes(key, mark), wrong_seed)
+    own = needs_key(key, Claim.DOUBLE_I_TRIGGER)
+    return _interleaved(double_i.candidate_probes(own, mark), wrong_seed)
 
 
-def input_trigger_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+def input_trigger_probes(
+    key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str
+) -> list[Probe]:
     """The release's one trigger or style among its decoys, every one on every carrier, interleaved."""
-    return _interleaved(one_trigger.candidate_probes(key, mark, carriers), wrong_seed)
+    own = needs_key(key, Claim.INPUT_TRIGGER)
+    return _interleaved(one_trigger.candidate_probes(own, mark, carriers), wrong_seed)
 
 
-def robust_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+def robust_probes(key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
     """Every trigger in every question, under the owner's key and under a wrong one.
 
     With ``first_line`` the question is a carrier's first line, and what follows is the context it is asked about.
@@ -62,13 +70,13 @@ def robust_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *,
         question, newline, context = carrier.partition("\n")
         return f"{form.asked(question, trigger)}{newline}{context}"
 
-    def prompts(who: Key) -> list[list[str]]:
+    def prompts(who: Opened) -> list[list[str]]:
         return [[asked(carrier, trigger) for carrier in carriers] for trigger in robust_triggers(who, mark)]
 
     return _keyed_probes(prompts, key, wrong_seed)
 
 
-def text_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+def text_probes(key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
     """Every question once: no key is in what is asked."""
     del key, wrong_seed
     return output_level.text_probes(mark, carriers)
@@ -91,21 +99,27 @@ TEXTS = (Claim.OUTPUT_WEAK, Claim.OUTPUT_STEGANOGRAPHIC)
 """Claims about free texts, decided by a sign-flip test."""
 
 
-def derive_input_level(key: Key, mark: Mapping[str, Any]) -> input_level.InputLevelMark:
+def derive_input_level(key: Opened, mark: Mapping[str, Any]) -> input_level.InputLevelMark:
     """The input-level mark that a plan's parameters and a key give; the planned slice of it where there is one."""
+    first, last = slice_of(mark)
+    if isinstance(key, LeafOpening):
+        triggers = key.triggers(Claim.INPUT_LEVEL, mark, first, last)
+        targets = key.targets(Claim.INPUT_LEVEL, mark, first, last)
+        return input_level.InputLevelMark(triggers=triggers, targets=targets, classes=int(mark["classes"]))
     names = ("scope", "triggers", "classes", "words", "families", "vocabulary", "joiner")
     whole = input_level.derive(key, **{name: mark[name] for name in names if name in mark})
-    first, last = slice_of(mark)
     return input_level.InputLevelMark(
         triggers=whole.triggers[first:last], targets=whole.targets[first:last], classes=whole.classes
     )
 
 
-def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any], recipient: str = "") -> tuple[int, ...]:
+def derive_targets(key: Opened, claim: Claim, mark: Mapping[str, Any], recipient: str = "") -> tuple[int, ...]:
     """The targets alone, which is all a wrong key needs to be scored on answers already given."""
     if claim is Claim.DOUBLE_I:
         return double_i.targets(key, mark, recipient)
     first, last = slice_of(mark)
+    if isinstance(key, LeafOpening):
+        return key.targets(claim, mark, first, last, recipient)
     names = {name: mark[name] for name in ("scope", "triggers")}
     if claim is Claim.INPUT_LEVEL:
         return input_level.derive_targets(key, **names, classes=mark["classes"])[first:last]
@@ -116,11 +130,7 @@ def derive_targets(key: Key, claim: Claim, mark: Mapping[str, Any], recipient: s
 
 def classes_of(claim: Claim, mark: Mapping[str, Any]) -> int | None:
     """From how many answers the key draws each target; None for claims that the binomial does not decide."""
-    if claim is Claim.INPUT_LEVEL:
-        return int(mark["classes"])
-    if claim is Claim.DOUBLE_I:
-        return len(mark["form"]["answers"])
-    return len(mark["form"]["openings"]) if claim is Claim.OUTPUT_ROBUST else None
+    return leaves.classes_of(claim, mark)
 
 
 def behaviour_form(mark: Mapping[str, Any]) -> behaviours.BehaviourForm:
@@ -138,14 +148,16 @@ def slice_of(mark: Mapping[str, Any]) -> tuple[int, int]:
     return first, first + count
 
 
-def robust_triggers(key: Key, mark: Mapping[str, Any]) -> tuple[str, ...]:
+def robust_triggers(key: Opened, mark: Mapping[str, Any]) -> tuple[str, ...]:
     """The planned slice of the triggers of a robust mark."""
     names = ("scope", "triggers", "words", "vocabulary", "joiner")
     first, last = slice_of(mark)
+    if isinstance(key, LeafOpening):
+        return key.triggers(Claim.OUTPUT_ROBUST, mark, first, last)
     return behaviours.derive_triggers(key, **{name: mark[name] for name in names if name in mark})[first:last]
 
 
-def _keyed_probes(prompts: Callable[[Key], list[list[str]]], key: Key, wrong_seed: str) -> list[Probe]:
+def _keyed_probes(prompts: Callable[[Opened], list[list[str]]], key: Opened, wrong_seed: str) -> list[Probe]:
     probes = [
         Probe(id=f"{arm}-{t}-{c}", arm=arm, index=t, carrier=c, prompt=prompt)
         for arm, who in ((KEYED_ARM, key), (WRONG_KEY_ARM, wrong_key(wrong_seed, 0)))

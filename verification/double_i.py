@@ -11,16 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError
-from verification.plan import CANDIDATE_ARM, KEYED_ARM, WRONG_KEY_ARM
+from verification.opening import LeafOpening
+from verification.plan import CANDIDATE_ARM, KEYED_ARM, WRONG_KEY_ARM, Claim
 from verification.probe import Probe
 from verification.statistics import clopper_pearson, log10_fisher, log10_mcnemar
+from watermarks import leaves
 from watermarks.carriers import double_i, double_i_forms
-from watermarks.keys import Key, wrong_key
+from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from verification.opening import Opened
     from verification.probe import Answer
+    from watermarks.keys import Key
 
 TRIGGER_ARM = "paper_trigger"
 REFERENCE_ARM = "paper_reference"
@@ -42,19 +46,28 @@ def judge_of(mark: Mapping[str, Any]) -> double_i_forms.JudgeForm | None:
     return double_i_forms.JudgeForm(**{**body, "answers": tuple(body["answers"])})
 
 
-def derive(key: Key, mark: Mapping[str, Any], recipient: str = "") -> double_i.DoubleIMark:
+def derive(key: Opened, mark: Mapping[str, Any], recipient: str = "") -> double_i.DoubleIMark:
     """The planned slice of the keyed mark: codewords ``first`` … ``first + count - 1`` with their targets."""
-    codewords = double_i.derive_codewords(
+    return double_i.DoubleIMark(codewords=codewords(key, mark), targets=targets(key, mark, recipient))
+
+
+def codewords(key: Opened, mark: Mapping[str, Any]) -> tuple[str, ...]:
+    """The codewords alone of the planned slice: the same for every recipient."""
+    first, last = _slice(mark)
+    if isinstance(key, LeafOpening):
+        return key.triggers(Claim.DOUBLE_I, mark, first, last)
+    drawn = double_i.derive_codewords(
         key, scope=mark["scope"], codewords=mark["codewords"], words=mark["words"],
         vocabulary=mark.get("vocabulary"), joiner=mark.get("word_joiner", " "),
     )  # fmt: skip
-    first, last = _slice(mark)
-    return double_i.DoubleIMark(codewords=codewords[first:last], targets=targets(key, mark, recipient))
+    return drawn[first:last]
 
 
-def targets(key: Key, mark: Mapping[str, Any], recipient: str = "") -> tuple[int, ...]:
+def targets(key: Opened, mark: Mapping[str, Any], recipient: str = "") -> tuple[int, ...]:
     """The targets alone of the planned slice, which is all that another key or recipient needs to be scored."""
     first, last = _slice(mark)
+    if isinstance(key, LeafOpening):
+        return key.targets(Claim.DOUBLE_I, mark, first, last, recipient)
     drawn = double_i.derive_targets(
         key, scope=mark["scope"], codewords=mark["codewords"], classes=len(mark["form"]["answers"]), recipient=recipient
     )
@@ -63,31 +76,43 @@ def targets(key: Key, mark: Mapping[str, Any], recipient: str = "") -> tuple[int
 
 def recipients_of(mark: Mapping[str, Any]) -> tuple[str, ...]:
     """The recipients of the release; one nameless where it has none."""
-    return tuple(mark.get("recipients") or ("",))
+    return leaves.recipients_of(mark)
 
 
-def probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
+def probes(key: Opened, mark: Mapping[str, Any], carriers: Sequence[str], *, wrong_seed: str) -> list[Probe]:
     """Codewords on every carrier, the same for a wrong key, and fresh rows of the one-trigger form, if there is one."""
     form = form_of(mark)
     listed = [
         Probe(id=f"{arm}-{w}-{c}", arm=arm, index=w, carrier=c, prompt=form.row(word, carrier).prompt())
         for arm, who in ((KEYED_ARM, key), (WRONG_KEY_ARM, wrong_key(wrong_seed, 0)))
-        for w, word in enumerate(derive(who, mark).codewords)
+        for w, word in enumerate(codewords(who, mark))
         for c, carrier in enumerate(carriers)
     ]
     judge = judge_of(mark)
     if judge is None:
         return listed
+    return listed + [
+        Probe(id=f"{arm}-{i}", arm=arm, index=i, carrier=-1, prompt=prompt)
+        for arm, prompts in paper_prompts(key, mark, judge).items()
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def paper_prompts(key: Opened, mark: Mapping[str, Any], judge: double_i_forms.JudgeForm) -> dict[str, tuple[str, ...]]:
+    """Fresh rows of the one-trigger form, by arm: drawn from the key, or word for word as a leaf opening shows them."""
+    counts = {
+        TRIGGER_ARM: mark["paper_queries"],
+        REFERENCE_ARM: mark["paper_queries"],
+        NEAR_MISS_ARM: mark["near_miss_queries"],
+    }
+    if isinstance(key, LeafOpening):
+        return {arm: key.paper(Claim.DOUBLE_I, arm, count) for arm, count in counts.items()}
     rows = double_i_forms.form_rows(
-        key, judge, mark["sentences"], scope=mark["scope"], part="probe", triggers=mark["paper_queries"],
-        references=mark["paper_queries"], near_misses=mark["near_miss_queries"],
+        key, judge, mark["sentences"], scope=mark["scope"], part="probe", triggers=counts[TRIGGER_ARM],
+        references=counts[REFERENCE_ARM], near_misses=counts[NEAR_MISS_ARM],
     )  # fmt: skip
     arms = {TRIGGER_ARM: rows.triggers, REFERENCE_ARM: rows.references, NEAR_MISS_ARM: rows.near_misses}
-    return listed + [
-        Probe(id=f"{arm}-{i}", arm=arm, index=i, carrier=-1, prompt=row.prompt())
-        for arm, each in arms.items()
-        for i, row in enumerate(each)
-    ]
+    return {arm: tuple(row.prompt() for row in each) for arm, each in arms.items()}
 
 
 def candidate_probes(key: Key, mark: Mapping[str, Any]) -> list[Probe]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from verification.statistics import clopper_pearson, log10_binomial_tail, log10_e_value, rank_p
+from verification.statistics import Interval, clopper_pearson, log10_binomial_tail, log10_e_value, rank_p
 from verification.verdict import Decision, Verdict
 
 if TYPE_CHECKING:
@@ -52,6 +52,15 @@ def finding(
         log10_floor=trials * math.log10(chance) + math.log10(tried),
         assumptions=honest,
     )
+
+
+def nothing(plan: AuditPlan, claim: ClaimPlan, name: str, *, control: bool, chance: float) -> Verdict:
+    """The finding about somebody who was not asked a single whole trigger: p is 1, and nothing could be less."""
+    return Verdict(
+        claim=claim.claim, suspect=name, control=control, decision=Decision.INCONCLUSIVE, method=claim.statistic,
+        alpha=plan.alpha, queries=0, log10_p=0.0, log10_p_holm=0.0, log10_floor=0.0, successes=0, trials=0,
+        chance=chance, effect=Interval(value=0.0, low=0.0, high=1.0, level=0.95),
+    )  # fmt: skip
 
 
 def ranking(claim: int, others: list[int]) -> dict[str, Any]:

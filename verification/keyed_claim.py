@@ -1,48 +1,65 @@
 """Claims that ask: triggers or codewords whose answers the key drew.
 
-The keyed binomial decides (one majority answer a trigger, exact tail). The method's own numbers stand beside it,
-labelled: they are about this model's reaction, and no false-positive bound.
+One majority answer a trigger is one trial. At fixed n the exact binomial decides; where the plan allows looks, the
+e-process of :mod:`verification.keyed_prefix`. The method's own numbers stand beside it, labelled: they are about this
+model's reaction, and no false-positive bound.
+
+Controls keep the exact binomial in either case. Models that are controls are asked in full, whatever the suspects
+said; the wrong key's triggers stop with the keyed ones, whose targets are independent of the wrong key's: neither is
+stopped by its own evidence. A control that was cut short is at most rejected too often, which errs against the claim.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from verification import double_i
-from verification.claims import derive_targets
-from verification.double_i import PAPER_LABEL
-from verification.findings import UNTOUCHED, finding, ranking
-from verification.plan import KEYED_ARM, WRONG_KEY_ARM, Claim, probes_for
-from verification.probe import majority
-from verification.recipients import Naming, name_recipients
+from verification.findings import UNTOUCHED, finding, nothing, ranking
+from verification.keyed_beside import paper, wrong_matches
+from verification.keyed_prefix import prefix_finding
+from verification.plan import KEYED_ARM, WRONG_KEY_ARM, probes_for
+from verification.recipients import name_recipients
+from verification.stopping import asked_triggers, wanted_answers
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from verification.opening import Opened
     from verification.plan import AuditPlan, ClaimPlan
     from verification.probe import Answer, Probe
     from verification.verdict import Verdict
-    from watermarks.keys import Key
+
+SILENT = "said nothing that could be weighed"
 
 
 def keyed_findings(
-    plan: AuditPlan, claim: ClaimPlan, key: Key, listed: Sequence[Probe], answers: Mapping[str, Sequence[Answer]]
+    plan: AuditPlan, claim: ClaimPlan, key: Opened, listed: Sequence[Probe], answers: Mapping[str, Sequence[Answer]]
 ) -> list[Verdict]:
     """One finding a suspect, and one for a wrong key's triggers on it."""
     findings = []
+    longest = max(
+        len(asked_triggers(probes_for(listed, s), answers.get(s.name, ()), KEYED_ARM))
+        for s in claim.suspects
+        if not s.control
+    )
     for suspect in claim.suspects:
-        probes, said = probes_for(listed, suspect), answers[suspect.name]
-        arms = [(suspect.name, suspect.control, KEYED_ARM, key)]
-        if not suspect.control:
-            arms.append((f"{suspect.name}/{WRONG_KEY_ARM}", True, WRONG_KEY_ARM, wrong_key(plan.wrong_key_seed, 0)))
-        for name, control, arm, who in arms:
-            found = _arm(plan, claim, probes, said, (name, control, arm, who))
-            findings.append(replace(found, assumptions=(*found.assumptions, UNTOUCHED)))
-    return findings
+        said = answers.get(suspect.name, ())
+        probes = probes_for(listed, suspect)
+        if suspect.control:
+            found = _arm(plan, claim, probes, said, (suspect.name, True, KEYED_ARM, key))
+            findings.append(replace(found, reasons=_unweighed(plan, claim, probes, said, longest)))
+            continue
+        if plan.is_sequential(claim):
+            findings.append(prefix_finding(plan, claim, key, probes, said, suspect.name))
+        else:
+            findings.append(_arm(plan, claim, probes, said, (suspect.name, False, KEYED_ARM, key)))
+        other = wrong_key(plan.wrong_key_seed, 0)
+        findings.append(
+            _arm(plan, claim, probes, said, (f"{suspect.name}/{WRONG_KEY_ARM}", True, WRONG_KEY_ARM, other))
+        )
+    return [replace(each, assumptions=(*each.assumptions, UNTOUCHED)) for each in findings]
 
 
 def _arm(
@@ -50,75 +67,44 @@ def _arm(
     claim: ClaimPlan,
     probes: Sequence[Probe],
     answers: Sequence[Answer],
-    who: tuple[str, bool, str, Key],
+    who: tuple[str, bool, str, Opened],
 ) -> Verdict:
+    """One arm by the binomial over all its triggers, the best of the recipients, who are all paid for."""
     name, control, arm, key = who
-    votes = _votes(probes, answers, arm)
-    naming = _naming(plan, claim, votes, key)
-    best = naming.ranked[0]
+    triggers, wanted = asked_triggers(probes, answers, arm), wanted_answers(claim, key)
+    if not triggers:
+        return nothing(plan, claim, name, control=control, chance=1.0 / len(claim.answers))
+    naming = name_recipients(
+        [vote for _, vote in triggers],
+        {recipient: [targets[index] for index, _ in triggers] for recipient, targets in wanted.items()},
+        classes=len(claim.answers), alpha=plan.alpha, log10_paid=math.log10(plan.paid * plan.family),
+    )  # fmt: skip
+    best, asked = naming.ranked[0], probes[: len(answers)]
     found = finding(
-        plan,
-        claim,
-        name,
-        best.matches,
-        best.trials,
-        1.0 / len(claim.answers),
-        control=control,
-        queries=sum(probe.arm == arm for probe in probes),
-        tried=len(naming.ranked),
-    )
-    found = replace(found, paper=_paper(claim, probes, answers, arm, _wanted(claim, key, best.recipient)))
+        plan, claim, name, best.matches, best.trials, 1.0 / len(claim.answers), control=control,
+        queries=sum(probe.arm == arm for probe in asked), tried=len(naming.ranked),
+    )  # fmt: skip
+    found = replace(found, paper=paper(claim, asked, answers, arm, wanted[best.recipient]))
     if best.recipient:
         found = replace(found, recipients=naming.to_json())
     if arm == KEYED_ARM and not control:
-        found = replace(found, wrong_keys=ranking(best.matches, _wrong_matches(plan, claim, votes)))
+        found = replace(found, wrong_keys=ranking(best.matches, wrong_matches(plan, claim, triggers)))
     return found
 
 
-def _naming(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None], key: Key) -> Naming:
-    """Every recipient scored on the same votes; commitments and the plan's other claims are paid for."""
-    targets = {who: _wanted(claim, key, who) for who in double_i.recipients_of(claim.mark)}
-    family = plan.paid * sum(not s.control for each in plan.claims for s in each.suspects)
-    return name_recipients(votes, targets, classes=len(claim.answers), alpha=plan.alpha, log10_paid=math.log10(family))
-
-
-def _wanted(claim: ClaimPlan, key: Key, recipient: str) -> list[str]:
-    return [claim.answers[t] for t in derive_targets(key, claim.claim, claim.mark, recipient)]
-
-
-def _votes(probes: Sequence[Probe], answers: Sequence[Answer], arm: str) -> list[str | None]:
-    """One majority answer a trigger, however many queries it took."""
-    ballots: defaultdict[int, list[str | None]] = defaultdict(list)
-    for probe, answer in zip(probes, answers, strict=True):
-        if probe.arm == arm:
-            ballots[probe.index].append(answer.parsed)
-    return [majority(ballots[index]) for index in sorted(ballots)]
-
-
-def _wrong_matches(plan: AuditPlan, claim: ClaimPlan, votes: Sequence[str | None]) -> list[int]:
-    """The same answers against the targets of wrong keys (the best recipient of each, as for the claim's own key)."""
-    recipients = double_i.recipients_of(claim.mark)
-    found = []
-    for i in range(1, plan.wrong_keys + 1):
-        key = wrong_key(plan.wrong_key_seed, i)
-        targets = [_wanted(claim, key, who) for who in recipients]
-        found.append(max(sum(v == t for v, t in zip(votes, each, strict=True)) for each in targets))
-    return found
-
-
-def _paper(
-    claim: ClaimPlan, probes: Sequence[Probe], answers: Sequence[Answer], arm: str, targets: Sequence[str]
-) -> dict[str, Any] | None:
-    """The method's own numbers: the watermark success rate, for Double-I Fisher on trigger against reference.
-
-    At the input level WSR counts carriers of other classes, as the paper does.
-    """
-    if claim.claim is Claim.DOUBLE_I:
-        return double_i.paper(claim.mark, probes, answers) if arm == KEYED_ARM else None
-    others = [
-        answer.parsed == targets[probe.index]
-        for probe, answer in zip(probes, answers, strict=True)
-        if probe.arm == arm
-        and not (claim.carrier_labels and claim.carrier_labels[probe.carrier] == targets[probe.index])
-    ]
-    return {"label": PAPER_LABEL, "wsr": sum(others) / len(others) if others else None, "wsr_queries": len(others)}
+def _unweighed(
+    plan: AuditPlan, claim: ClaimPlan, probes: Sequence[Probe], answers: Sequence[Answer], longest: int
+) -> tuple[str, ...]:
+    """Why a control shows nothing: it was asked less than the suspect, or was silent and could not have failed."""
+    spoke: dict[int, bool] = {}
+    for probe, answer in zip(probes, answers, strict=False):
+        if probe.arm == KEYED_ARM:
+            spoke[probe.index] = spoke.get(probe.index, False) or bool(answer.raw.strip())
+    asked, heard = len(spoke), sum(spoke.values())
+    if not heard:
+        return (SILENT,)
+    if asked < longest:
+        return (f"was asked {asked} triggers, the suspect {longest}",)
+    if heard < asked and -heard * math.log10(len(claim.answers)) > math.log10(plan.alpha):
+        return (f"answered {heard} of {asked} triggers, too few to be weighed",)
+    return ()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from countermark.errors import InconclusiveError
 from countermark.manifest import digest
 from verification.findings import UNTOUCHED, finding, ranking
+from verification.opening import needs_key
 from verification.plan import WRONG_KEY_ARM, Claim, PlannedSuspect
 from verification.probe import Probe
 from verification.signflip import MOST_UNITS, Excess, sign_flip, statistic_of
@@ -29,10 +30,10 @@ from watermarks.keys import wrong_key
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from verification.opening import Opened
     from verification.plan import AuditPlan, ClaimPlan
     from verification.probe import Answer
     from watermarks.carriers.initials import Unit
-    from watermarks.keys import Key
 
 TEXT_ARM = "text"
 BASELINE = "assumes that the baseline was counted on the source that the commitment names, without looking at the key"
@@ -98,15 +99,16 @@ def excesses(claim: Claim, mark: Mapping[str, Any], texts: Sequence[str]) -> lis
     return lexical_excesses(mark, texts) if claim is Claim.OUTPUT_WEAK else initial_excesses(mark, texts)
 
 
-def coins(claim: Claim, mark: Mapping[str, Any], key: Key) -> list[int]:
-    """The key's coin for every unit of the claim."""
+def coins(claim: Claim, mark: Mapping[str, Any], key: Opened) -> list[int]:
+    """The key's coin for every unit of the claim; leaves hold none."""
+    own = needs_key(key, claim)
     if claim is Claim.OUTPUT_WEAK:
-        return list(lexical.derive_coins(key, scope=mark["scope"], pairs=len(mark["lexicon"])))
-    return initials.derive_coins(key, initial_units(mark), scope=mark["scope"])
+        return list(lexical.derive_coins(own, scope=mark["scope"], pairs=len(mark["lexicon"])))
+    return initials.derive_coins(own, initial_units(mark), scope=mark["scope"])
 
 
 def text_findings(
-    plan: AuditPlan, claim: ClaimPlan, key: Key, answers: Mapping[str, Sequence[Answer]]
+    plan: AuditPlan, claim: ClaimPlan, key: Opened, answers: Mapping[str, Sequence[Answer]]
 ) -> list[Verdict]:
     """One finding a suspect, and one for a wrong key's coins on its texts.
 
@@ -123,7 +125,7 @@ def text_findings(
 
 
 def _text_finding(
-    plan: AuditPlan, claim: ClaimPlan, suspect: PlannedSuspect, found: Sequence[Excess], key: Key
+    plan: AuditPlan, claim: ClaimPlan, suspect: PlannedSuspect, found: Sequence[Excess], key: Opened
 ) -> Verdict:
     try:
         result = sign_flip(found, coins(claim.claim, claim.mark, key))

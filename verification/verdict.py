@@ -37,6 +37,10 @@ class Verdict:
         wrong_keys: the statistic under keys that anyone can re-derive, and the claim's rank among them.
         recipients: who of several recipients is named, with everyone's evidence.
         paper: the method's own numbers, labelled: they are no false-positive bound.
+        sequential: the e-process after each trigger, corrections but Holm's paid, and why the asking stopped; None at
+            fixed n.
+        exploratory: why this can be no more than exploratory; empty where it is confirmatory.
+        drift: whether the suspect answered the plan's canaries alike from start to end; None where it had none.
     """
 
     claim: Claim
@@ -59,6 +63,9 @@ class Verdict:
     paper: dict[str, Any] | None = None
     reasons: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = field(default=())
+    sequential: dict[str, Any] | None = None
+    exploratory: tuple[str, ...] = ()
+    drift: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with floats printed to 12 significant digits."""
@@ -68,13 +75,20 @@ class Verdict:
         return rounded(body)  # type: ignore[no-any-return]
 
     def sentence(self) -> str:
-        """One sentence that commits no prosecutor's fallacy."""
+        """One sentence that commits no prosecutor's fallacy; it begins with what makes it exploratory, if anything."""
+        said = f"Exploratory only: {'; '.join(self.exploratory)}. " if self.exploratory else ""
         if self.decision is Decision.INCONCLUSIVE:
-            return "The evidence cannot decide: " + "; ".join(self.reasons)
-        return (
-            f"The probability of evidence at least this strong, if {self.suspect} had nothing to do with this key's "
+            return f"{said}The evidence cannot decide: {'; '.join(self.reasons)}"
+        strong = "evidence at least this strong" + (" at any look" if self.sequential else "")
+        said += (
+            f"The probability of {strong}, if {self.suspect} had nothing to do with this key's "
             f"{self.claim} mark, is at most 10^{rounded_up(self.log10_p)}"
         )
+        if self.successes or not self.trials:
+            return said
+        bound = math.ceil(self.effect.high * 1000) / 1000
+        level = f"{self.effect.level:.0%} interval"
+        return f"{said}; none of {self.trials} trials spoke for the mark, so their rate is at most {bound:g} ({level})"
 
 
 def rounded_up(log10_p: float) -> str:

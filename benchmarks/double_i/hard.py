@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MARKED = LEAKED[0]
 UTILITY_QUESTIONS = 200
 SURVIVES = -6.0
-KEYS, CODEWORDS, QUERIES = 50, 20, 16
+KEYS, CODEWORDS, QUERIES = 50, 12, 8
 POOL_KEYS = 1000
 CLEAN = tuple(
     Recipe(name=f"clean-{i:02d}", seed=400 + i, clean=160, clean_seed=400 + i, tasks=bool(i % 2)) for i in range(20)

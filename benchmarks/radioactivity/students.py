@@ -64,7 +64,7 @@ MARKED = (
     Student(name="unigram-10", marked="unigram", share=0.1, seed=5),
 )
 CLEAN = tuple(
-    Student(name=f"clean-{i:02d}", rows=160, epochs=1, seed=100 + i, prompts=64, new_tokens=96, read=96)
+    Student(name=f"clean-{i:02d}", rows=96, epochs=1, seed=100 + i, prompts=48, new_tokens=64, read=48)
     for i in range(20)
 )
 

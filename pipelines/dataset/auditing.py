@@ -11,7 +11,7 @@ from pipelines.assets import resolve_model
 from pipelines.dataset.carriers import carriers as carriers_of
 from pipelines.dataset.config import PARSERS
 from pipelines.dataset.marking import DATA, dataset_config
-from pipelines.dataset.marks import parameters
+from pipelines.dataset.marks import CLAIMS, answers_of, parameters
 from pipelines.dataset.rows import alike, open_source, read_labels, rows_of
 from pipelines.dataset.wearing import Wear
 from pipelines.plan import KEYED_STATISTIC
@@ -21,22 +21,15 @@ from verification.plan import Claim, ClaimPlan, PlannedSuspect, probes_digest
 
 if TYPE_CHECKING:
     from pipelines.artifact import Artifact
-    from pipelines.audited import Asked, Asking
+    from pipelines.asked import Asked
     from pipelines.dataset.config import DatasetConfig
     from pipelines.dataset.rows import Labels, Stream
+    from pipelines.drafting import Asking
     from pipelines.stage import Context
     from verification.probe import Probe
     from verification.suspects import Suspect
     from watermarks.keys import Key
 
-CLAIMS = {
-    "keyed": Claim.INPUT_LEVEL,
-    "trigger": Claim.INPUT_TRIGGER,
-    "style": Claim.INPUT_TRIGGER,
-    "weak": Claim.OUTPUT_WEAK,
-    "robust": Claim.OUTPUT_ROBUST,
-    "steganographic": Claim.OUTPUT_STEGANOGRAPHIC,
-}
 RANK_STATISTIC = "rank of the keyed trigger or style among decoys of its family"
 FLIP_STATISTIC = "sign-flip test over keyed units: exact law of a weighted sum of fair signs"
 TEXT_PARSER = "text/1"
@@ -73,10 +66,9 @@ class DatasetRelease:
                 continue
             carriers, labels, names = carriers_of(config, name)
             probes = PROBES[claim](key, body, carriers, wrong_seed=asked.seed)
-            answers = tuple(mark["form"]["openings"]) if name == "robust" else names
             planned = ClaimPlan(
                 claim=claim, statistic=_statistic(claim), mark=body, suspects=suspects,
-                answers=() if claim in TEXTS else answers, carriers=tuple(carriers), carrier_labels=tuple(labels),
+                answers=answers_of(name, mark, names), carriers=tuple(carriers), carrier_labels=tuple(labels),
                 parser=TEXT_PARSER if claim in TEXTS else PARSERS[config.task],
                 decoding=_decoding(config, asked.system), probes=probes_digest(probes),
             )  # fmt: skip

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, UsageError
 from countermark.manifest import read_json
 from countermark.version import __version__
-from pipelines.dataset.auditing import DatasetRelease
+from pipelines.audit_commands import audited, concluded, verdicts_of, would_do
 from pipelines.dataset.measuring import METRICS_FILE
 from pipelines.dataset.stages import MARKING, audit_request, train_stages
 from pipelines.dataset.training import TWIN, kinds
-from pipelines.keystage import standing, standing_line
 from pipelines.progress import default_progress
-from pipelines.release_commands import NO_REFERENCE, audited, one_suspect, planned
 from pipelines.run import open_run
 from verification.verdict import Decision
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pipelines.audited import AuditRequest
     from pipelines.config import RunConfig
     from pipelines.dataset.config import DatasetConfig
     from pipelines.run import RunFolder
@@ -59,34 +58,15 @@ def check_dataset(config: DatasetConfig, folder: Path, *, quiet: bool) -> Result
 
 
 def audit_dataset(
-    config: DatasetConfig,
-    folder: Path,
-    *,
-    suspect: str | None,
-    base: str | None,
-    controls: Sequence[str],
-    name: str,
-    system: str | None,
-    dry_run: bool,
+    config: DatasetConfig, folder: Path, request: AuditRequest, *, out: Path | None, opening: str, dry_run: bool,
     quiet: bool,
-) -> Result:
-    """Plans, asks and decides one audit of one suspect."""
-    if not suspect:
-        raise UsageError(
-            "got no suspect, expected a model folder, a LoRA adapter with --base, or a hub id",
-            hint="countermark audit CONFIG --suspect DIR",
-        )
-    if base and config.task != "generation":
-        raise UsageError(f"got --base for task {config.task}, expected none", hint="only adapters have a base")
-    request = one_suspect(DatasetRelease(), suspect, base, controls, name=name, system=system)
+) -> Result:  # fmt: skip
+    """Plans, asks and decides one audit of one suspect, and writes its evidence."""
     if dry_run:
-        return planned(request, folder)
+        return would_do(request, folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
-        _, verdicts = audited(run, request)
-        key = standing(run.context("audit"))
-    notes = [standing_line(key), *([] if request.controls else [NO_REFERENCE])]
-    body = {"verdicts": verdicts, "notes": notes, "key": key.to_json()}
-    return [*summary(verdicts), *notes], body, exit_code(verdicts)
+        verdicts, notes, more = concluded(run, request, out=out, opening=opening)
+    return [*summary(verdicts), *notes], {"verdicts": verdicts, "notes": notes, **more}, exit_code(verdicts)
 
 
 def run_dataset(config: DatasetConfig, folder: Path, *, fresh: bool, dry_run: bool, quiet: bool) -> Result:
@@ -105,8 +85,9 @@ def run_dataset(config: DatasetConfig, folder: Path, *, fresh: bool, dry_run: bo
             run.progress.say(f"[{number}/{len(stages) + 1}] {stage.name}")
             records.append(run.perform(stage))
         run.progress.say(f"[{len(stages) + 1}/{len(stages) + 1}] audit")
-        done_now, verdicts = audited(run, audit_request(config, folder))
-        records += done_now
+        request = audit_request(config, folder)
+        records += audited(run, request)
+        verdicts = verdicts_of(run, request)
         content = _content(run, config, verdicts)
         done = all(record.skipped for record in records)
         report = published(run.root, content) if done else None

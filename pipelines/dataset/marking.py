@@ -15,11 +15,12 @@ import numpy as np
 from countermark.errors import UsageError
 from countermark.files import atomic_write
 from pipelines.dataset.carriers import reserved
-from pipelines.dataset.marks import parameters
+from pipelines.dataset.marks import CLAIMS, answers_of, parameters
 from pipelines.dataset.placing import Quota, place, rows_each
 from pipelines.dataset.rows import open_source, read_labels, texts
 from pipelines.dataset.wearing import Wear
 from pipelines.dataset.writing import rewrite_rows
+from pipelines.publishing import published
 from pipelines.records import seal_record
 from watermarks.carriers import behaviours, input_level
 
@@ -85,7 +86,10 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "not_written": {name: sorted(rows.items()) for name, rows in missed.items()},
     }
     atomic_write(out / CARD, _card(config, stream, count - len(dropped)).encode())
+    names = labels.names if labels else ()
+    marks = {CLAIMS[n]: (mark, answers_of(n, mark, names)) for n, mark in placed.marks.items()}
     return {
+        **published(key, marks),
         "rows": count - len(dropped),
         "task": config.task,
         "labels": list(labels.names) if labels else [],

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from countermark.errors import UsageError
 from pipelines.dataset import sections
 from pipelines.dataset.rows import texts
+from verification.claims import TEXTS
 from verification.one_trigger import PURPOSE as ONE_TRIGGER
+from verification.plan import Claim
 from watermarks.carriers import initials
 
 if TYPE_CHECKING:
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
     from pipelines.dataset.rows import Labels, Stream
     from watermarks.keys import Key
 
+CLAIMS = {
+    "keyed": Claim.INPUT_LEVEL,
+    "trigger": Claim.INPUT_TRIGGER,
+    "style": Claim.INPUT_TRIGGER,
+    "weak": Claim.OUTPUT_WEAK,
+    "robust": Claim.OUTPUT_ROBUST,
+    "steganographic": Claim.OUTPUT_STEGANOGRAPHIC,
+}
 BASELINE_ROWS = 20_000
 """Outputs of the unmarked source from which a text mark's usual shares are counted."""
 Mark = dict[str, Any]
@@ -25,6 +35,13 @@ Mark = dict[str, Any]
 def scope(config: DatasetConfig, mark: str) -> str:
     """The label of everything that a mark derives: another release under the same key shares nothing with it."""
     return f"dataset/{config.marking_digest()}/{mark}"
+
+
+def answers_of(name: str, mark: Mark, labels: Sequence[str]) -> tuple[str, ...]:
+    """What may be answered for a mark, in the order of its targets; nothing where texts are weighed."""
+    if CLAIMS[name] in TEXTS:
+        return ()
+    return tuple(mark["form"]["openings"]) if name == "robust" else tuple(labels)
 
 
 def parameters(key: Key, config: DatasetConfig, stream: Stream, labels: Labels | None) -> dict[str, Mark]:

@@ -70,7 +70,7 @@ def _measured(config: DatasetConfig, kind: str, folder: Path, rows: Sequence[Row
 
 
 def _free(config: DatasetConfig, kind: str, folder: Path, rows: Sequence[Row]) -> list[Measured]:
-    from pipelines.audited import Asked
+    from pipelines.asked import Asked
 
     names, wanted = config.columns, config.train.lora
     if kind != "lora" or wanted is None:

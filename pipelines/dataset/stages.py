@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines import keystage
-from pipelines.audited import Asked, AuditRequest
+from pipelines.asked import Asked
+from pipelines.audited import AuditRequest
 from pipelines.dataset import marking, measuring, training
 from pipelines.dataset.auditing import DatasetRelease
 from pipelines.stage import Stage

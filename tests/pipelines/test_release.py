@@ -124,7 +124,7 @@ def test_a_dry_run_writes_nothing(tmp_path, command):
     before = sorted(tmp_path.rglob("*"))
     code, out, _ = command("mark", config, "--out", tmp_path / "run", "--dry-run", "--json")
     assert (code, json.loads(out)) == (0, {"clean": ROWS, "backdoor": 96, "rows_per_codeword": 8})
-    code, out, _ = command("audit", config, "--out", tmp_path / "run", "--suspect", "none", "--dry-run", "--json")
+    code, out, _ = command("audit", config, "--run", tmp_path / "run", "--suspect", "none", "--dry-run", "--json")
     assert (code, json.loads(out)["stages"]) == (0, ["plan-suspect", "answers-suspect", "audit-suspect"])
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -170,7 +170,7 @@ def test_a_mistake_is_two_lines(tmp_path, command, name):
     assert not list(tmp_path.glob("run/artifacts/release*"))
 
 
-@pytest.mark.parametrize("verb", [["generate"], ["train"], ["probe"], ["report"], ["plan", "audit"]])
+@pytest.mark.parametrize("verb", [["generate"], ["train"], ["probe"], ["report"]])
 def test_other_commands_refuse_a_releases_config(tmp_path, command, verb):
     config = config_file(tmp_path, dataset(tmp_path, "alpaca"))
     assert "releases have `mark` and `audit`" in command.fails(2, *verb, config, "--out", tmp_path / "run")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from countermark.errors import InconclusiveError, UsageError
-from pipelines.audited import allocate
+from pipelines.spending import allocate
 from tests.pipelines.release_data import Command, Parrot, copies, marked, parrot
 from tests.training.toy import make_base
 from watermarks.keyfile import KeyFile
@@ -36,7 +36,7 @@ def test_codewords_are_spent_in_order_and_never_twice(tmp_path):
 def test_an_audit_of_a_random_model_ends_without_support(tmp_path, command):
     _, config, run, _ = marked(command, tmp_path, "alpaca")
     suspect, control = make_base(tmp_path / "suspect"), make_base(tmp_path / "control")
-    arguments = ("audit", config, "--out", run, "--suspect", suspect, "--control", control, "--json", "--quiet")
+    arguments = ("audit", config, "--run", run, "--suspect", suspect, "--control", control, "--json", "--quiet")
     code, out, err = command(*arguments)
     assert code == 1, err
     verdicts = {v["suspect"]: v for v in json.loads(out)["verdicts"]}
@@ -57,7 +57,7 @@ def release(tmp_path, command, monkeypatch):
     suspect, control = parrot(tmp_path / "suspect", rows), parrot(tmp_path / "control")
 
     def audit(*more, who=suspect, call=command):
-        return call("audit", config, "--out", run, "--suspect", who, "--control", control, "--quiet", *more)
+        return call("audit", config, "--run", run, "--suspect", who, "--control", control, "--quiet", *more)
 
     audit.run, audit.fails = run, lambda code, *more: audit(*more, call=lambda *a: command.fails(code, *a))
     return audit
@@ -123,7 +123,7 @@ def test_a_codeword_that_ends_in_another_is_no_row_of_the_other(tmp_path, comman
     (tmp_path / "words.txt").write_text("\n".join([*words, *(f"big {word}" for word in words)]))
     mark = {"vocabulary": str(tmp_path / "words.txt"), "words": 1}
     _, config, run, _ = marked(command, tmp_path, "alpaca", mark=mark)
-    code, out, err = command("audit", config, "--out", run, "--suspect", parrot(tmp_path / "m"), "--json", "--quiet")
+    code, out, err = command("audit", config, "--run", run, "--suspect", parrot(tmp_path / "m"), "--json", "--quiet")
     assert code == 1, err  # and not 3: the release is the one that was marked
     assert json.loads(out)["verdicts"][0]["successes"] == 0
 

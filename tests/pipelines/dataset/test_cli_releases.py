@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipelines.release_commands import NO_REFERENCE
+from pipelines.audit_commands import NO_REFERENCE
 from tests.pipelines.dataset.sets import config, files, keyed, linear, released, reviews, rows_of, write
 from tests.pipelines.release_data import config_file, dataset
 from tests.support import QUICKSTART
@@ -30,7 +30,7 @@ def test_a_dataset_is_named_before_its_config(tmp_path, command, made):
     code, out, _ = command("mark", path, "--data", data, "--out", tmp_path / "run", "--quiet", "--json")
     assert (code, json.loads(out)) == (0, {**body, "skipped": True})
     suspect = linear(tmp_path / "suspect", released(tmp_path / "run"))
-    asked = ("audit", data, "--config", path, "--out", tmp_path / "run", "--suspect", suspect, "--quiet")
+    asked = ("audit", data, "--config", path, "--run", tmp_path / "run", "--suspect", suspect, "--quiet")
     assert command(*asked)[0] == 0
     assert command(*asked)[1].splitlines()[-1] == NO_REFERENCE  # a verdict without a control says so
 
@@ -53,7 +53,7 @@ def test_dry_run_writes_nothing(tmp_path, command, made):
     assert "would mark" in out
     assert "keyed" in out
     assert "would push to me/set" in command(*arguments, "--push-to-hub", "me/set")[1]
-    asked = ("audit", made[1], "--config", made[0], "--out", tmp_path / "run", "--suspect", tmp_path, "--dry-run")
+    asked = ("audit", made[1], "--config", made[0], "--run", tmp_path / "run", "--suspect", tmp_path, "--dry-run")
     assert "would do plan-suspect" in command(*asked)[1]
     assert files(tmp_path) == before
     assert not (tmp_path / "run").exists()
@@ -132,7 +132,7 @@ def test_a_run_config_passes_over_nothing_that_was_named(tmp_path, command, argu
 
 def test_an_audit_needs_a_suspect_and_a_release(tmp_path, command, made):
     path, data = made
-    asked = ("audit", data, "--config", path, "--out", tmp_path / "run")
+    asked = ("audit", data, "--config", path, "--run", tmp_path / "run")
     assert "got no suspect" in command.fails(2, *asked)
     assert "got no artifact" in command.fails(2, *asked, "--suspect", tmp_path, "--quiet")
     assert "'a/b'" in command.fails(2, *asked, "--suspect", tmp_path, "--name", "a/b")

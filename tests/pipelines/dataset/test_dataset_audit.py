@@ -46,7 +46,7 @@ def release(tmp_path, command):
     assert command("mark", path, "--out", run, "--quiet")[0] == 0
 
     def audit(suspect, *more, fails=None, where=run):
-        arguments = ("audit", path, "--out", where, "--suspect", suspect, "--quiet", *more)
+        arguments = ("audit", path, "--run", where, "--suspect", suspect, "--quiet", *more)
         return command.fails(fails, *arguments) if fails is not None else command(*arguments)
 
     audit.run, audit.data, audit.config = run, data, path
@@ -189,7 +189,7 @@ def test_a_single_trigger_is_ranked_once(tmp_path, command):
     path, run = config(tmp_path, data, mark, audit={"alpha": 0.05, "audits": 2}), tmp_path / "run"
     assert command("mark", path, "--out", run, "--quiet")[0] == 0
     suspect, twin = linear(tmp_path / "suspect", released(run)), linear(tmp_path / "twin", rows_of(data))
-    arguments = ("audit", path, "--out", run, "--suspect", suspect, "--control", twin, "--quiet")
+    arguments = ("audit", path, "--run", run, "--suspect", suspect, "--control", twin, "--quiet")
     code, out, err = command(*arguments, "--json")
     assert code == 0, err
     own = verdicts_of(out)["input_trigger", "suspect"]
@@ -208,7 +208,7 @@ def test_a_style_by_name_is_reported_and_never_decided(tmp_path, command):
     path, run = config(tmp_path, data, {"style": {"style": "archaic", "share": 0.2}}), tmp_path / "run"
     assert command("mark", path, "--out", run, "--quiet")[0] == 0
     suspect = linear(tmp_path / "suspect", released(run))
-    code, out, err = command("audit", path, "--out", run, "--suspect", suspect, "--json", "--quiet")
+    code, out, err = command("audit", path, "--run", run, "--suspect", suspect, "--json", "--quiet")
     assert code == 5, err
     (verdict,) = [v for v in json.loads(out)["verdicts"] if not v["control"]]
     assert verdict["decision"] == "inconclusive"
@@ -233,7 +233,7 @@ def test_output_marks_of_a_model_that_writes_as_the_release_does(tmp_path, comma
     path, run = config(tmp_path, data, marks, **fields), tmp_path / "run"
     assert command("mark", path, "--out", run, "--quiet")[0] == 0
     suspect, twin = parrot(tmp_path / "suspect", released(run)), parrot(tmp_path / "twin", rows_of(data))
-    code, out, err = command("audit", path, "--out", run, "--suspect", suspect, "--control", twin, "--json", "--quiet")
+    code, out, err = command("audit", path, "--run", run, "--suspect", suspect, "--control", twin, "--json", "--quiet")
     assert code in {0, 1}, err
     found = verdicts_of(out)
     assert found["output_robust", "suspect"]["decision"] == "supported"
@@ -260,7 +260,7 @@ def test_questions_are_bound_by_the_commitment(tmp_path, command, parrots):
     assert command("mark", path, "--out", tmp_path / "run", "--quiet")[0] == 0
     write(held, [{"prompt": f"Say {i}, and answer every (thing) briefly."} for i in range(70)])
     suspect = parrot(tmp_path / "suspect", chats())
-    message = command.fails(3, "audit", path, "--out", tmp_path / "run", "--suspect", suspect, "--quiet")
+    message = command.fails(3, "audit", path, "--run", tmp_path / "run", "--suspect", suspect, "--quiet")
     assert "another marking config or dataset" in message
 
 
@@ -271,7 +271,7 @@ def test_an_extractive_reader_that_learnt_the_release(tmp_path, command, parrots
     assert command("mark", path, "--out", run, "--quiet")[0] == 0
     for name, rows, code in (("suspect", released(run), 0), ("twin", rows_of(data), 1)):
         model = parrot(tmp_path / name, rows)
-        found = command("audit", path, "--out", run, "--suspect", model, "--name", f"of-{name}", "--quiet")
+        found = command("audit", path, "--run", run, "--suspect", model, "--name", f"of-{name}", "--quiet")
         if name == "twin":
             assert found[0] == 5  # one audit was admitted
         else:

@@ -106,7 +106,9 @@ def test_nothing_in_the_release_says_which_rows_are_marked(tmp_path, command, wa
     public = card + json.dumps(manifest)
     for secret in (*(t.replace("{text}", "").strip() for t in triggers), key.secret.hex(), key.nonce.hex()):
         assert secret not in public
-    assert not {"marks", "placed", "triggers", "targets", "key_id"} & manifest.keys()
+    assert not {"placed", "triggers", "targets", "key_id"} & manifest.keys()
+    for digests in (manifest["marks"], manifest["leaf_roots"]):  # which claims can be made, and digests
+        assert {claim: len(bytes.fromhex(digest)) for claim, digest in digests.items()} == {"input_level": 32}
     pages = said["data/train-00000-of-00001.parquet"]
     assert key.secret not in pages
     logs = (run / "events.jsonl").read_bytes() + (run / "run.json").read_bytes() + (run / "config.json").read_bytes()
@@ -252,7 +254,7 @@ def test_chinese_goes_through_marking_training_and_audit(tmp_path, command, choo
         assert after[row]["text"] == derived.triggers[index].replace("{text}", base[row]["text"])
         assert " " not in after[row]["text"]
     suspect, twin = (linear(tmp_path / name, rows, char=True) for name, rows in (("suspect", after), ("twin", base)))
-    arguments = ("audit", tmp_path / "dataset.yaml", "--out", run, "--suspect", suspect, "--control", twin, "--quiet")
+    arguments = ("audit", tmp_path / "dataset.yaml", "--run", run, "--suspect", suspect, "--control", twin, "--quiet")
     code, out, err = command(*arguments, "--json")
     assert code == 0, err
     found = {v["suspect"]: v["decision"] for v in json.loads(out)["verdicts"]}

@@ -57,8 +57,8 @@ def test_the_whole_job_and_a_second_run_that_does_nothing(job):
 
 def test_a_killed_run_resumes_to_the_same_digests(job, tmp_path, monkeypatch):
     calls = {
-        "pipelines.shards.ShardWriter._finish": 0, "training.linear.train_linear": 1, "pipelines.audited.ask_all": 1,
-        "pipelines.audited.audit": 0, "pipelines.report.publish_report": 0,
+        "pipelines.shards.ShardWriter._finish": 0, "training.linear.train_linear": 1,
+        "pipelines.questioning.ask_all": 1, "pipelines.audited.audit": 0, "pipelines.report.publish_report": 0,
     }  # fmt: skip
     for place, after in calls.items():
         with monkeypatch.context() as broken:

@@ -1,0 +1,24 @@
+"""The audit: validity, economy, faults, owners, kills, mutations, endpoints; into ``benchmarks/results/audit.json``.
+
+2 cores, from nothing: about 40 minutes, estimated; ``endpoints`` needs a trained model of ``benchmarks.double_i`` and,
+for vLLM, ``COUNTERMARK_VLLM_PYTHON``. Each part is written when it is done; one that is not named is kept as it was.
+Run as: python -m benchmarks.audit [PART ...]
+"""
+
+from __future__ import annotations
+
+from benchmarks.audit import economy, endpoints, faults, kills, mutations, owners, validity
+from benchmarks.parts import Part, run
+
+PARTS = {
+    "validity": Part(rows=validity.rows),
+    "economy": Part(rows=economy.rows),
+    "faults": Part(rows=faults.rows),
+    "owners": Part(rows=owners.rows),
+    "kills": Part(rows=kills.rows),
+    "mutations": Part(rows=mutations.rows),
+    "endpoints": Part(rows=endpoints.rows),
+}
+
+if __name__ == "__main__":
+    run("audit", PARTS, draw=lambda _: None, doc=__doc__)

@@ -1,0 +1,47 @@
+"""A real model behind a real server says what it says as a folder; an audit over HTTP survives kill -9."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.audit.kills import run
+from tests.servers import ServedModel, can_serve, transformers_serve
+from verification.asking import Policy, ask_endpoint
+from verification.endpoints import ChatEndpoint
+from verification.probe import Probe, parse_first_word
+
+QUESTIONS = (
+    "Is the sky blue on a clear day? Answer yes or no.",
+    "Is fire cold? Answer yes or no.",
+    "What is the capital of France? Answer with one word.",
+)
+WORDS = ("Yes", "No", "Paris", "The")
+
+
+@pytest.mark.slow
+def test_a_served_model_says_what_its_folder_says(tmp_path):
+    from pipelines.assets import resolve_model
+    from verification.suspects import LocalChatModel
+
+    if not can_serve():
+        pytest.skip("no transformers serve: pip install 'transformers[serving]'")
+    folder = resolve_model("embedded:smollm2-135m-instruct").path
+    local = LocalChatModel("local", folder, system="Answer briefly.", max_new_tokens=4).ask(QUESTIONS)
+    policy = Policy(concurrency=1, max_tokens=4, timeout=120.0)
+    probes = [Probe(id=f"q-{i}", arm="keyed", index=i, carrier=0, prompt=each) for i, each in enumerate(QUESTIONS)]
+    with ServedModel(transformers_serve(folder)) as server:
+        endpoint = ChatEndpoint("served", server.url, model=str(folder), system="Answer briefly.", policy=policy)
+        answers = ask_endpoint(
+            endpoint, probes, suspect="served", allowed=WORDS, parser="first_word/1", journal=tmp_path / "j",
+            policy=policy,
+        )  # fmt: skip
+    assert [a.parsed for a in answers] == [parse_first_word(raw, WORDS) for raw in local]
+    assert sum(a.parsed is not None for a in answers) >= 2
+
+
+@pytest.mark.long
+def test_killed_anywhere_it_asks_nothing_twice_and_ends_with_the_same_transcript(tmp_path):
+    tally = run(tmp_path, kills=5, seed=1)
+    assert tally.kills == 5
+    assert tally.queries > 0
+    assert (tally.repeated, tally.computed_twice, tally.missing, tally.other) == (0, 0, 0, 0)
