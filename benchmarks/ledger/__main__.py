@@ -1,8 +1,9 @@
 """The ledger's durability, tamper evidence, proofs and speed, into ``benchmarks/results/ledger.json``.
 
-2 cores, from nothing: about 30 minutes, estimated; the kill trials take most of it. Each part is written when it is
-done, and a part that is not named is kept as it was. Kill trials are resumable within their part: the tally is kept in
-``benchmarks/ledger/cache/``. PostgreSQL's parts need a server's binaries (Debian: postgresql), the power cuts strace.
+2 cores, from nothing: 52 minutes on busy cores (24 of them key lives, 20 kill trials); speed wants a quiet machine.
+Each part is written when it is done, and one that is not named is kept as it was. Kill trials on SQLite are resumable
+within their part: the tally is kept in ``benchmarks/ledger/cache/``. PostgreSQL's parts need a server's binaries
+(Debian: postgresql), the power cuts strace.
 Run as: python -m benchmarks.ledger [PART ...]
 """
 

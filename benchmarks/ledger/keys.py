@@ -1,6 +1,6 @@
 """The life of keys: ten thousand lives with crashes, 500 kills of a process that rewrites a key file, recipients' keys.
 
-2 cores: about 30 minutes, nearly all of it the lives (one process; estimated from 400 of them). Not resumable.
+2 cores: 28 minutes in one process on busy cores, nearly all of it the lives. Not resumable.
 """
 
 from __future__ import annotations

@@ -163,3 +163,10 @@ def test_importing_it_imports_nothing_heavy(tmp_path, module):
 def test_what_a_third_party_trusts_needs_no_torch(tmp_path, module):
     code = f"import {module}, sys; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True)
+
+
+def test_a_process_that_holds_keys_dumps_no_core():
+    code = "import resource, sys; sys.argv = ['countermark', '--version']\nfrom pipelines.cli import main\n"
+    code += "try: main()\nexcept SystemExit: print(resource.getrlimit(resource.RLIMIT_CORE))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"
