@@ -81,7 +81,9 @@ def time_evidence(
     verifiers: list[Verifier] = []
     with failing_as(Failure.LEDGER):
         if ledger:
-            verifiers = [Verifier.decode(text) for text in ledger_keys or ledger.get("keys", ())]
+            if not ledger.get("keys"):
+                raise BundleError(Failure.LEDGER, "got proofs without the log's verifier keys, expected those too")
+            verifiers = [Verifier.decode(text) for text in ledger_keys or ledger["keys"]]
             dated += _ledger(ledger, digests, verifiers)
             if not ledger_keys:
                 unchecked.append(f"whose log {_names(verifiers)} is: its key came with the bundle")

@@ -7,6 +7,7 @@ another shape is a failed request, never a crash, and nothing that it says is fo
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import MissingAssetError, UsageError
@@ -175,17 +176,22 @@ class CompletionsEndpoint(_OpenAI):
 
 
 class FolderEndpoint:
-    """A local suspect asked one prompt at a time, as an endpoint is: for sequential audits of folders."""
+    """A local suspect asked one prompt at a time, as an endpoint is: for sequential audits of folders.
+
+    A model cannot be interrupted: give it a policy whose timeout is longer than its slowest answer.
+    """
 
     threads = 1
 
     def __init__(self, suspect: Suspect) -> None:
         self.name = suspect.name
         self._suspect = suspect
+        self._lock = threading.Lock()
 
     def query(self, prompt: str, *, query_id: str) -> Reply:
         del query_id
-        (raw,) = self._suspect.ask([prompt])
+        with self._lock:
+            (raw,) = self._suspect.ask([prompt])
         return Reply(raw=raw)
 
 

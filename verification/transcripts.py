@@ -27,7 +27,7 @@ class Kept:
     """The state that a journal's lines lead to.
 
     Args:
-        answers: the answer's line, by probe; the first one that came.
+        answers: the answer's line, by probe.
         lost: the line that declares a query failed for good, by probe.
         requests: how often each probe was sent.
         exhausted: probes whose tries were used up in some run, without having been declared lost.
@@ -83,8 +83,10 @@ def _replay(kept: Kept, body: Mapping[str, Any], under_way: dict[tuple[str, int]
         kept.tokens += body["tokens"]
         if kind == "late":
             kept.late[probe] += 1
+        elif probe in kept.answers:
+            raise IntegrityError(f"got two answers to probe {probe!r} in a journal, expected one")
         else:
-            kept.answers.setdefault(probe, body)
+            kept.answers[probe] = body
     elif kind == "failure":
         under_way.pop((probe, body["request"]), None)
         kept.tokens += body["tokens"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -56,6 +57,9 @@ def test_sampled_answers_that_change_are_found_and_nothing_is_read_is_unchecked(
     assert drift([["maybe"] * 20] * 3, read=_read).word == "unchecked"
     few = drift([["yes"] * 5, ["yes"] * 5, ["no"] * 5], read=_read)
     assert (few.word, few.differ) == ("unchanged", 5)  # five are too few for any p of .01
+    nine = drift([["yes"] * 9, ["yes"] * 9, ["no"] * 9], read=_read)
+    assert nine.log10_p == pytest.approx(math.log10(6 * 2 * 0.5**9))  # two answers, three pairs of rounds, two sides
+    assert nine.word == "unchanged"
 
 
 def test_sampled_answers_keep_their_level():

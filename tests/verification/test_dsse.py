@@ -64,7 +64,19 @@ def _changed(**changes):
 
 SIGNATURES = json.loads(SEALED)["signatures"]
 OTHER = base64.b64encode(b"{}").decode()
+
+
+def _respelled(text):
+    """The same bytes in base64 whose unused bits are not zero."""
+    body = text.rstrip("=")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = body[:-1] + alphabet[alphabet.index(body[-1]) + 1] + "=" * (len(text) - len(body))
+    assert base64.b64decode(other) == base64.b64decode(text)
+    return other
+
+
 BROKEN = {
+    "base64 in another spelling": _changed(signatures=[{**SIGNATURES[0], "sig": _respelled(SIGNATURES[0]["sig"])}]),
     "another payload": _changed(payload=OTHER),
     "another type": _changed(payloadType="text/plain"),
     "another field": _changed(more=1),

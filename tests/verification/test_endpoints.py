@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +35,8 @@ from verification.transcripts import requests_made, transcript
 
 SECRET = "sk-canary-7c1f9e"
 QUERY = "0" * 64
-SHORT = Policy(timeout=0.3, max_bytes=20_000, concurrency=1, retries=1, backoff=0.0)
+SHORT = Policy(timeout=20.0, max_bytes=20_000, concurrency=1, retries=1, backoff=0.0)
+IMPATIENT = replace(SHORT, timeout=0.3)
 OTHERS = {"suspect": "s", "clock": WallClock()}
 
 
@@ -119,9 +121,9 @@ def schedule(seed, share=0.5):
 
 @pytest.mark.parametrize("seed", [pytest.param(i, marks=[pytest.mark.long] if i else []) for i in range(8)])
 def test_faults_on_the_wire_lose_no_answer_and_double_none(folder, seed):
-    policy = Policy(concurrency=6, timeout=1.0 if seed else 0.5, retries=10, backoff=0.001)
+    policy = Policy(concurrency=6, timeout=2.0 if seed else 0.5, retries=10, backoff=0.001)
     probes = PROBES if seed else PROBES[:8]
-    with OpenAIServer(says, fault=schedule(seed), late=1.2 if seed else 0.6) as server:
+    with OpenAIServer(says, fault=schedule(seed), late=2.5 if seed else 0.7) as server:
         answers = ask(chat(server.url, policy=policy), folder / "j", probes, policy=policy, clock=WallClock())
         assert [a.raw for a in answers] == [says(p.prompt) for p in probes]
         assert set(server.computed.values()) == {1}
@@ -137,7 +139,7 @@ def test_a_doubled_response_is_not_the_answer_to_the_next_query(folder):
 
 def drip(server, connection):
     """A head that never ends, a byte at a time."""
-    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000:
+    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000:  # 100 seconds
         server.send(connection, bytes([byte]))
         time.sleep(0.01)
 
@@ -171,7 +173,7 @@ def gigabyte_error(server, connection):
 
 
 def silence(_, connection):
-    time.sleep(2)
+    time.sleep(20)
     connection.close()
 
 
@@ -227,10 +229,11 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_server_is_bounded_and_named(name):
     script, said = HOSTILE[name]
+    policy = IMPATIENT if "within" in said else SHORT
     with HostileServer(script) as server:
         started = time.monotonic()
-        error = failure(chat(server.url))
-        assert time.monotonic() - started < 3 * SHORT.timeout
+        error = failure(chat(server.url, policy=policy))
+        assert time.monotonic() - started < policy.timeout + 5
         assert said in error.reason
         assert len(error.reason) <= EXCERPT + 60
         assert server.connections == 1
@@ -293,6 +296,15 @@ def test_no_quota_is_no_reason_to_try_again():
         error = failure(chat(server.url))
     assert (error.transient, error.whole) == (False, True)
     assert "credit" in error.hint
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "401 Who", "403 No", "500 Oh"])
+def test_a_server_cannot_put_the_key_into_an_error(status):
+    body = json.dumps({"error": {"message": f"the key {SECRET} is not to my liking"}}).encode()
+    with HostileServer(reply(body, status=status, head=f"Location: {SECRET}\r\n")) as server:
+        error = failure(chat(server.url, key=ApiKey(SECRET)))
+    assert status[:3] in error.reason
+    assert SECRET not in error.reason + error.hint
 
 
 WAITS = {

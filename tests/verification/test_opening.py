@@ -15,11 +15,11 @@ from tests.verification import output_cases, small_audit
 from verification import double_i, merkle
 from verification.claims import PROBES, derive_targets
 from verification.leafing import all_leaves, leaf_root, open_leaves, open_plan, opening_from_json, opening_to_json
-from verification.opening import LeafOpening, check_opening, needs_key
+from verification.opening import ClaimLeaves, LeafOpening, OpenLeaf, check_opening, needs_key
 from verification.plan import Claim, probes_digest
 from watermarks.carriers.double_i import KeyedForm
 from watermarks.carriers.double_i_forms import FORMS
-from watermarks.leaves import Leaf
+from watermarks.leaves import Leaf, commit, parameters
 
 KEY = key_of("opened")
 FIRMS = ["firm-a", "firm-b", "firm-c"]
@@ -121,6 +121,23 @@ EDITS = {
 def test_leaves_that_were_edited(claim, name):
     with pytest.raises(IntegrityError):
         check_opening(_part(claim, EDITS[name]), committed(claim))
+
+
+@pytest.mark.parametrize("target", [-1, 3, 10**9])
+def test_a_target_beyond_the_answers_is_refused_even_if_it_was_committed_to(target):
+    """An index from the end would read as another answer."""
+    claim = Claim.INPUT_LEVEL
+    leaves = [replace(leaf, target=target) for leaf in all_leaves(KEY, claim, MARKS[claim])]
+    nodes = merkle.nodes_of([merkle.leaf_hash(leaf.data()) for leaf in leaves])
+    root = merkle.range_root(0, len(leaves), nodes)
+    shown = tuple(
+        OpenLeaf(leaf=leaf, path=tuple(merkle.inclusion_proof(i, len(leaves), nodes))) for i, leaf in enumerate(leaves)
+    )
+    part = ClaimLeaves(mark=parameters(claim, MARKS[claim]), root=root, leaves=shown, paper={})
+    with pytest.raises(IntegrityError, match="out of range"):
+        check_opening(
+            LeafOpening(claims={claim: part}), {"leaf_roots": {str(claim): commit(claim, MARKS[claim], root)}}
+        )
 
 
 @pytest.mark.parametrize("claim", MARKS)
