@@ -113,8 +113,8 @@ def test_a_suspect_that_changed_is_refused(release, tmp_path, monkeypatch, when)
 def test_a_name_belongs_to_one_suspect(release, tmp_path):
     assert release()[0] == 0
     code, out, err = release(who=parrot(tmp_path / "other", []))
-    assert (code, out) == (3, "")
-    assert "error: " in err
+    assert (code, out) == (2, "")
+    assert "begin another audit with --name" in err
 
 
 def test_a_codeword_that_ends_in_another_is_no_row_of_the_other(tmp_path, command, monkeypatch):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from countermark.errors import InconclusiveError, IntegrityError, UsageError
 from tests.support import key_of
 from tests.verification import output_cases, small_audit
-from verification import double_i, merkle
+from verification import double_i, merkle, output_level
 from verification.claims import PROBES, derive_targets
 from verification.leafing import all_leaves, leaf_root, open_leaves, open_plan, opening_from_json, opening_to_json
 from verification.opening import ClaimLeaves, LeafOpening, OpenLeaf, check_opening, needs_key
@@ -192,6 +192,8 @@ def test_claims_that_need_the_key_say_so(claim):
     with pytest.raises(UsageError, match="expected the key"):
         needs_key(opened(Claim.INPUT_LEVEL), claim)
     if claim in output_cases.TEXTS:
+        with pytest.raises(UsageError, match="expected the key"):
+            output_level.coins(claim, output_cases.mark_of(claim), opened(Claim.INPUT_LEVEL))
         case = output_cases.case({claim: output_cases.marked(claim)})
         with pytest.raises(UsageError, match="expected the key"):
             open_plan(KEY, case.plan.claims)
