@@ -152,7 +152,7 @@ def audited(run: RunFolder, request: AuditRequest) -> list[StageRecord]:
 
 
 def concluded(
-    run: RunFolder, request: AuditRequest, *, out: Path | None, opening: str
+    run: RunFolder, request: AuditRequest, *, out: Path | None, opening: str, ledger_keys: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], list[str], dict[str, Any]]:
     """Audits, writes the evidence, and returns verdicts, notes and what else a program wants to know."""
     from pipelines.bundling import bundle_audit, not_opened
@@ -164,7 +164,7 @@ def concluded(
     if closed and out is None:
         notes.append(f"no evidence was written: {closed}")
         return verdicts_of(run, request), notes, {"key": key.to_json(), "evidence": None}
-    written = bundle_audit(run, request, out=out, opening=opening)
+    written = bundle_audit(run, request, out=out, opening=opening, ledger_keys=ledger_keys)
     notes += [f"evidence: {written.path} (countermark verify {written.path}), signed by {written.signer}"]
     evidence = {"path": str(written.path), "digest": written.digest, "signer": written.signer}
     return written.verdicts, notes, {"key": key.to_json(), "evidence": evidence}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import IntegrityError, UsageError
-from countermark.manifest import canonical_json, read_json
+from countermark.manifest import canonical_json, digest, read_json
 from pipelines.drafting import TIMESTAMP_FILE, audit_signer, sealed_plan
 from pipelines.questioning import read_transcripts
 from verification.audit_report import audit_content, render_audit
@@ -24,7 +24,7 @@ from verification.statistics import zero_events_upper_bound
 from watermarks.leaves import KEYED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pipelines.audited import AuditRequest
@@ -57,7 +57,9 @@ class Written:
     verdicts: list[dict[str, Any]]
 
 
-def bundle_audit(run: RunFolder, request: AuditRequest, *, out: Path | None, opening: str) -> Written:
+def bundle_audit(
+    run: RunFolder, request: AuditRequest, *, out: Path | None, opening: str, ledger_keys: Sequence[str] = ()
+) -> Written:
     """Writes the evidence of a finished audit, or verifies what is there already.
 
     Args:
@@ -65,9 +67,11 @@ def bundle_audit(run: RunFolder, request: AuditRequest, *, out: Path | None, ope
         request: the audit.
         out: the bundle's folder; ``evidence/NAME`` of the run folder otherwise.
         opening: ``leaves`` shows the planned triggers alone; ``key`` opens the key, which is public from then on.
+        ledger_keys: verifier keys of the configured ledger, or files of them: a bundle without them shows no proofs.
 
     Raises:
-        UsageError: a claim that only the key can open. IntegrityError: a bundle of another audit is there.
+        UsageError: a claim that only the key can open, or a plan that cites a ledger whose key is not named.
+        IntegrityError: a bundle of another audit is there.
     """
     context = run.context(f"audit-{request.name}")
     planned, answers = run.artifact(f"plan-{request.name}"), run.artifact(f"answers-{request.name}")
@@ -83,14 +87,14 @@ def bundle_audit(run: RunFolder, request: AuditRequest, *, out: Path | None, ope
         evidence=request.evidence(context, release, planned, answers),
         manifests={"release": release.manifest, "keys": keys.manifest},
         transcripts=read_transcripts(answers, plan),
-        ledger=_proofs(context.config.keys.ledger, plan, release.digest, planned.manifest["plan_digest"]),
+        ledger=_proofs(context.config.keys.ledger, plan, release.digest, ledger_keys),
         timestamp=stamp.read_bytes() if stamp.exists() else b"",
     )  # fmt: skip
     verdicts = judge(bundle)
-    digest = write_bundle(
+    written = write_bundle(
         path, bundle, verdicts=verdicts, sign=[signer], reports=_reports(bundle, verdicts, public_key(signer))
     )
-    return Written(path=path, digest=digest, signer=public_key(signer), verdicts=json.loads(results_of(verdicts)))
+    return Written(path=path, digest=written, signer=public_key(signer), verdicts=json.loads(results_of(verdicts)))
 
 
 def _known(path: Path, checked: Checked, plan: AuditPlan) -> Written:
@@ -129,25 +133,34 @@ def _opened(context: Context, plan: AuditPlan, opening: str) -> Opened:
     return open_plan(context.key(), plan.claims)
 
 
-def _proofs(where: str | None, plan: AuditPlan, release: str, plan_digest: str) -> dict[str, Any]:
+def _proofs(where: str | None, plan: AuditPlan, release: str, keys: Sequence[str]) -> dict[str, Any]:
     """Proofs that the configured ledger holds commitment, release and plan, under its newest checkpoint above all."""
-    if where is None:
+    cited = plan.timing is not None and plan.timing.evidence == "ledger"
+    if where is None or not (keys or cited):
         return {}
+    from pipelines.ledger_commands import read_verifiers
     from pipelines.ledgering import find_event, open_ledger
     from verification.ledger_proof import prove_inclusion
 
+    verifiers = [verifier.encode() for each in keys for verifier in read_verifiers(each)]
     wanted = {
         COMMITMENT: {"sha256": plan.commitment["sha256"]}, RELEASE: {"manifest_sha256": release},
-        PLAN: {"plan_sha256": plan_digest},
+        PLAN: {"plan_sha256": digest(plan.to_json())},
     }  # fmt: skip
     with closing(open_ledger(where)) as ledger:
         found = {what: find_event(ledger, what, **fields) for what, fields in wanted.items()}
         places = {what: each[0] for what, each in found.items() if each is not None}
         with ledger.snapshot() as session:
-            sizes = [size for size, _ in session.notes() if size > max(places.values(), default=0)]
-        if not sizes or COMMITMENT not in places:
-            return {}
-        return {what: prove_inclusion(ledger, place, size=max(sizes)) for what, place in places.items()}
+            signed = max((size for size, _ in session.notes()), default=0)
+        if not verifiers or signed <= max(places.values(), default=0):
+            raise UsageError(
+                f"got a plan that cites ledger {where}, "
+                + ("whose key is not named" if not verifiers else "where no checkpoint is above all of this audit")
+                + ", expected proofs of it",
+                hint="countermark ledger checkpoint, then repeat the audit with --ledger-key sign.key.pub",
+            )
+        proofs = {what: prove_inclusion(ledger, place, size=signed) for what, place in places.items()}
+    return {**proofs, "keys": verifiers}
 
 
 def _reports(bundle: Bundle, verdicts: list[Verdict], signer: str) -> dict[str, bytes]:

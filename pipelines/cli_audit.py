@@ -245,6 +245,10 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
         timestamp: TimestampOption = None,
         out: OutOption = None,
         opening: OpenOption = "leaves",
+        ledger_key: Annotated[
+            list[str] | None,
+            typer.Option("--ledger-key", help="Verifier key (or .pub file) of the ledger. Repeatable."),
+        ] = None,
         data: DataOption = None,
         set_: SetOption = None,
         inputs: InputOption = None,
@@ -266,7 +270,9 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
             stage_command("audit", "")(_own(options), run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
             return
         loaded, kind = found
-        how: dict[str, Any] = {"out": out, "opening": opening, "dry_run": dry_run, "quiet": quiet}
+        how: dict[str, Any] = {
+            "out": out, "opening": opening, "ledger_keys": ledger_key or [], "dry_run": dry_run, "quiet": quiet,
+        }  # fmt: skip
         if kind.unit == "codewords":
             from pipelines.release_commands import audit_release as decide
         else:

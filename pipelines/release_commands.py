@@ -50,14 +50,14 @@ def mark_release(config: ReleaseConfig, folder: Path, *, dry_run: bool, quiet: b
 
 
 def audit_release(
-    config: ReleaseConfig, folder: Path, request: AuditRequest, *, out: Path | None, opening: str, dry_run: bool,
-    quiet: bool,
+    config: ReleaseConfig, folder: Path, request: AuditRequest, *, out: Path | None, opening: str,
+    ledger_keys: Sequence[str] = (), dry_run: bool, quiet: bool,
 ) -> Result:  # fmt: skip
     """Plans, asks and decides one audit of one suspect, and writes its evidence."""
     if dry_run:
         return would_do(request, folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
-        verdicts, notes, more = concluded(run, request, out=out, opening=opening)
+        verdicts, notes, more = concluded(run, request, out=out, opening=opening, ledger_keys=ledger_keys)
     return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes, **more}, exit_code(verdicts)
 
 

@@ -35,7 +35,7 @@ from verification.bundle_judge import judge, times_of
 from verification.dsse import Envelope, open_envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from verification.plan import AuditPlan
@@ -126,20 +126,7 @@ def verify_bundle(
         bundle = parts.read_bundle(content, plan, opened)
     shown = times_of(bundle, ledger_keys=ledger_keys, authorities=authorities)
     found(0, "times", parts.said_of_times(shown))
-    found(1, "opening", parts.said_of_opening(opened, plan))
-    with failing_as(Failure.PROBES):
-        asked = parts.check_probes(bundle)
-    found(1, "probes", f"{asked} probes derive again, in the sealed order")
-    with failing_as(Failure.RELEASE):
-        rows = parts.check_release(bundle)
-    found(2, "release", f"manifests lead to the commitment; {rows} marked rows, as many of each trigger as planned")
-    with failing_as(Failure.ANSWERS):
-        said = parts.check_answers(bundle)
-    found(3, "answers", f"{said} answers, complete, in order, and read as the plan's parsers read them")
-    with failing_as(Failure.TRANSCRIPT):
-        finding, changed = parts.check_transcripts(bundle)
-    found(3, "transcripts", finding)
-    found(4, "arms", "interleaved in the order that the plan's digest seals" + changed)
+    _check_evidence(bundle, found)
     with failing_as(Failure.ANSWERS):  # a stop that the plan does not know, texts without a token to score
         verdicts = judge(bundle)
     found(9, "verdicts", "tests, controls, corrections and effect sizes computed again")
@@ -153,6 +140,24 @@ def verify_bundle(
         digest=sha256_bytes(content[files.STATEMENT]), signers=envelope.signers, steps=tuple(steps),
         unchecked=unchecked, verdicts=tuple(verdicts), results=tuple(results), bundle=bundle,
     )  # fmt: skip
+
+
+def _check_evidence(bundle: Bundle, found: Callable[[int, str, str], None]) -> None:
+    """Steps 1 to 4; what was opened has been checked when it was read."""
+    found(1, "opening", parts.said_of_opening(bundle))
+    with failing_as(Failure.PROBES):
+        asked = parts.check_probes(bundle)
+    found(1, "probes", f"{asked} probes derive again, in the sealed order")
+    with failing_as(Failure.RELEASE):
+        rows = parts.check_release(bundle)
+    found(2, "release", f"manifests lead to the commitment; {rows} marked rows, as many of each trigger as planned")
+    with failing_as(Failure.ANSWERS):
+        said = parts.check_answers(bundle)
+    found(3, "answers", f"{said} answers, complete, in order, and read as the plan's parsers read them")
+    with failing_as(Failure.TRANSCRIPT):
+        finding, changed = parts.check_transcripts(bundle)
+    found(3, "transcripts", finding)
+    found(4, "arms", "interleaved in the order that the plan's digest seals" + changed)
 
 
 def _check_statement(envelope: Envelope, content: Mapping[str, bytes]) -> None:

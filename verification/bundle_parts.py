@@ -202,12 +202,12 @@ def check_transcripts(bundle: Bundle) -> tuple[str, str]:
     return f"{count} transcripts, and what they received is what was scored", "".join(changed)
 
 
-def said_of_opening(opened: Opened, plan: AuditPlan) -> str:
+def said_of_opening(bundle: Bundle) -> str:
     """What was opened, in words."""
-    if isinstance(opened, LeafOpening):
-        leaves = sum(len(part.leaves) for part in opened.claims.values())
-        return f"{leaves} leaves are under the roots that were published with the release"
-    return f"key {opened.key_id} opens commitment {plan.commitment['sha256']}"
+    if isinstance(bundle.opened, LeafOpening):
+        leaves = sum(len(part.leaves) for part in bundle.opened.claims.values())
+        return f"{leaves} leaves are under the roots that the plan cites"
+    return f"key {bundle.opened.key_id} opens commitment {bundle.plan.commitment['sha256']}"
 
 
 def said_of_times(shown: TimeEvidence) -> str:

@@ -165,7 +165,8 @@ def _cited(
         if not public:
             raise BundleError(Failure.TIME, "got a plan that cites a public value, expected one in its commitment")
         return open_points
-    found = [each for each in dated if each.what == COMMITMENT and each.evidence == timing.evidence]
+    # a release comes from its commitment, and a plan cites it: whatever is dated, the commitment is no younger
+    found = sorted((each for each in dated if each.evidence == timing.evidence), key=lambda each: _instant(each.time))
     if not found:
         raise BundleError(
             Failure.TIME, f"got no {timing.evidence} evidence of the commitment, expected what the plan cites"

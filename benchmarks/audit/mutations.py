@@ -14,7 +14,8 @@ from benchmarks.audit import COMMAND
 from benchmarks.rows import row
 from tests.verification.bundles import AUDITOR, LOG_KEY, honest
 from tests.verification.hermetic import verified_alone
-from tests.verification.mutants import CASES, content_of, draw, failure_of, put
+from tests.verification.mutants import CASES, draw, failure_of
+from tests.verification.sealed import content_of, put
 from verification.bundle_check import verify_bundle
 from verification.dsse import public_key
 

@@ -22,7 +22,7 @@ from benchmarks.audit import COMMAND
 from benchmarks.rows import row
 from countermark.manifest import canonical_json
 from tests.support import key_of
-from tests.verification import bundles, mutants
+from tests.verification import bundles, sealed
 from verification.bundle import bundle_files
 from verification.bundle_faults import BundleError, Failure
 from verification.bundle_judge import judge
@@ -170,7 +170,7 @@ def _picked(trials: int) -> list[Row]:
     started, caught = time.perf_counter(), 0
     for number in range(trials):
         case = bundles.make(key_of(f"picker-{number}"), (Claim.DOUBLE_I,), gather=_hand_picked)
-        caught += _failure(mutants.signed(bundle_files(case.bundle, []))) is Failure.PROBES
+        caught += _failure(sealed.signed(bundle_files(case.bundle, []))) is Failure.PROBES
     common: dict[str, Any] = {"trials": trials, "seconds": time.perf_counter() - started, "command": COMMAND}
     return [row("triggers picked after the model, not caught as probes", trials - caught, bar=("==", 0), **common)]
 
@@ -219,9 +219,9 @@ def _openings(number: int) -> Iterator[tuple[str, bool]]:
     second = bundles.make(key_of(f"second-{number}"), (Claim.DOUBLE_I,))
     content = bundle_files(first.bundle, judge(first.bundle))
     opening = {"opening.json": canonical_json(opening_to_json(second.key))}
-    yield "opened", _failure(mutants.signed({**content, **opening})) is not Failure.OPENING
+    yield "opened", _failure(sealed.signed({**content, **opening})) is not Failure.OPENING
     cited = replace(second.bundle, ledger=first.bundle.ledger)
-    files = mutants.signed(bundle_files(cited, judge(second.bundle)))
+    files = sealed.signed(bundle_files(cited, judge(second.bundle)))
     yield "cited", _failure(files) is not Failure.LEDGER
     undated = replace(second.bundle, plan=replace(second.bundle.plan, timing=None), ledger={})
     yield "undated", not all(NO_TIMING in verdict.assumptions for verdict in judge(undated))
@@ -240,7 +240,7 @@ def _openings(number: int) -> Iterator[tuple[str, bool]]:
 def _failure(content: dict[str, bytes]) -> Failure | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            mutants.verified(mutants.put(Path(folder), content))
+            sealed.verified(sealed.put(Path(folder), content))
         except BundleError as error:
             return error.failure
     return None

@@ -22,8 +22,8 @@ def command(monkeypatch, capsys):
 class Case:
     """A marked set, a server that learnt acme's copy, a control that learnt nothing, and the command."""
 
-    def __init__(self, tmp_path, command):
-        _, self.config, self.run, _ = marked(command, tmp_path, "alpaca", audit=SMALL)
+    def __init__(self, tmp_path, command, **changes):
+        _, self.config, self.run, _ = marked(command, tmp_path, "alpaca", audit=SMALL, **changes)
         rows = [row for row in copies(self.run)["acme"].rows if "ledger" in row["instruction"]]
         self.learnt = {" ".join(row["input"].split()[-2:]): row["output"] for row in rows}
         self.control, self.command, self.asked = parrot(tmp_path / "control"), command, 0
@@ -163,3 +163,31 @@ def test_recorded_answers_are_judged_like_any_other(case, tmp_path):
     answers.write_text("".join(json.dumps({"prompt_digest": s["prompt_digest"], "raw": "Z."}) + "\n" for s in said))
     message = case.fails(2, f"recorded:{answers}", "--name", "again")
     assert "no recorded answer" in message  # another audit has other triggers: old answers say nothing about them
+
+
+def test_a_ledger_that_held_commitment_release_and_plan_makes_it_confirmatory(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("verification.suspects.LocalChatModel", Parrot)
+    ledger, key = tmp_path / "log.db", tmp_path / "sign.key"
+    assert command("ledger", "init", ledger, "--key", key, "--name", "example.com/log")[0] == 0
+    case = Case(tmp_path, command, keys={"ledger": str(ledger)})
+    with OpenAIServer(case.answer) as server:
+        known = ("--suspect-released", "2100-01-01")
+        assert command(*case.arguments(server.url, *known, verb=("plan", "audit")))[0] == 0
+        assert command("ledger", "checkpoint", ledger, "--key", key)[0] == 0
+        assert "--ledger-key" in case.fails(2, server.url, *known)
+        known = (*known, "--ledger-key", f"{key}.pub")
+        code, out, err = case.audit(server.url, *known, "--json", "--out", tmp_path / "bundle")
+    assert code == 0, err
+    verdict = json.loads(out)["verdicts"][0]
+    assert verdict["exploratory"] == []
+    assert not any("released" in assumption for assumption in verdict["assumptions"])
+    trusted = (key.with_name("sign.key.pub")).read_text().strip()
+    code, checked, _ = command("verify", tmp_path / "bundle", "--ledger-key", trusted, "--json")
+    assert code == 0
+    assert "example.com/log, entry" in json.dumps(json.loads(checked)["steps"])
+    early = ("--suspect-released", "2001-01-01", "--name", "late")
+    with OpenAIServer(case.answer) as server:
+        assert command(*case.arguments(server.url, *early, verb=("plan", "audit")))[0] == 0
+        assert command("ledger", "checkpoint", ledger, "--key", key)[0] == 0
+        verdict = json.loads(case.audit(server.url, *early, "--ledger-key", f"{key}.pub", "--json")[1])["verdicts"][0]
+    assert "not before the suspect's release" in verdict["exploratory"][0]
