@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,15 +26,15 @@ from pipelines.cli_keyoptions import (
     place,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the group ``keys``."""
     app.command("add")(_add)
-    app.command("distribute")(_distribute)
-    app.command("promote")(_promote)
-    app.command("retire")(_retire)
-    app.command("revoke")(_revoke)
-    app.command("restore")(_restore)
+    for verb, command in _STEPS.items():
+        app.command(verb)(command)
     app.command("destroy")(_destroy)
     app.command("passphrase")(_passphrase)
     app.command("remember")(_remember)
@@ -63,103 +63,75 @@ def _add(
     finish(lines, body, as_json=as_json)
 
 
-def _distribute(
-    ring: RingArgument,
-    key_id: KeyArgument,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """Rotation, step 2: records that those who verify have the key (see `keys export`)."""
-    from pipelines.keycommands import change, utc_now
-    from watermarks.keylife import distribute
+def _step(verb: str, help_text: str) -> Callable[..., None]:
+    """A command that takes a key one step on: the transition of that name in ``watermarks.keylife``."""
 
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
-    lines, body = change(here, lambda opened: distribute(opened, key_id, now=utc_now()), dry_run=dry_run)
-    finish(lines, body, as_json=as_json)
+    def command(
+        ring: RingArgument,
+        key_id: KeyArgument,
+        passphrase_file: FileOption = None,
+        passphrase_fd: FdOption = None,
+        passphrase_keyring: KeyringOption = None,
+        ledger: LedgerOption = None,
+        as_json: JsonOption = False,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        from pipelines.keycommands import change, utc_now
+        from watermarks import keylife
 
+        here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+        transition = getattr(keylife, verb)
+        lines, body = change(here, lambda opened: transition(opened, key_id, now=utc_now()), dry_run=dry_run)
+        finish(lines, body, as_json=as_json)
 
-def _promote(
-    ring: RingArgument,
-    key_id: KeyArgument,
-    until: UntilOption = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """Rotation, step 3: the key marks from now on; the old primary only verifies, until DATE if one is given."""
-    from pipelines.keycommands import change, utc_now
-    from watermarks.keylife import promote
-
-    end = moment(until)
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
-    lines, body = change(here, lambda opened: promote(opened, key_id, now=utc_now(), until=end), dry_run=dry_run)
-    finish(lines, body, as_json=as_json)
+    command.__doc__ = help_text
+    return command
 
 
-def _retire(
-    ring: RingArgument,
-    key_id: KeyArgument,
-    until: UntilOption = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """The key marks no more and only verifies, until DATE if one is given."""
-    from pipelines.keycommands import change, utc_now
-    from watermarks.keylife import retire
+def _dated_step(verb: str, help_text: str) -> Callable[..., None]:
+    """The same for a step after which a key's service may end at a date."""
 
-    end = moment(until)
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
-    lines, body = change(here, lambda opened: retire(opened, key_id, now=utc_now(), until=end), dry_run=dry_run)
-    finish(lines, body, as_json=as_json)
+    def command(
+        ring: RingArgument,
+        key_id: KeyArgument,
+        until: UntilOption = None,
+        passphrase_file: FileOption = None,
+        passphrase_fd: FdOption = None,
+        passphrase_keyring: KeyringOption = None,
+        ledger: LedgerOption = None,
+        as_json: JsonOption = False,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        from pipelines.keycommands import change, utc_now
+        from watermarks import keylife
 
+        end, transition = moment(until), getattr(keylife, verb)
+        here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+        lines, body = change(
+            here, lambda opened: transition(opened, key_id, now=utc_now(), until=end), dry_run=dry_run
+        )  # fmt: skip
+        finish(lines, body, as_json=as_json)
 
-def _revoke(
-    ring: RingArgument,
-    key_id: KeyArgument,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """The key is not trusted any more: evidence under it is still verified, and reported as revoked."""
-    from pipelines.keycommands import change, utc_now
-    from watermarks.keylife import revoke
-
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
-    lines, body = change(here, lambda opened: revoke(opened, key_id, now=utc_now()), dry_run=dry_run)
-    finish(lines, body, as_json=as_json)
+    command.__doc__ = help_text
+    return command
 
 
-def _restore(
-    ring: RingArgument,
-    key_id: KeyArgument,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """One step back: revoked to verify-only, retired to active, an end of service taken away."""
-    from pipelines.keycommands import change, utc_now
-    from watermarks.keylife import restore
-
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
-    lines, body = change(here, lambda opened: restore(opened, key_id, now=utc_now()), dry_run=dry_run)
-    finish(lines, body, as_json=as_json)
+_STEPS = {
+    "distribute": _step(
+        "distribute", "Rotation, step 2: records that those who verify have the key (see `keys export`)."
+    ),
+    "promote": _dated_step(
+        "promote",
+        "Rotation, step 3: the key marks from now on; the old primary only verifies, until DATE if one is given.",
+    ),
+    "retire": _dated_step("retire", "The key marks no more and only verifies, until DATE if one is given."),
+    "revoke": _step(
+        "revoke", "The key is not trusted any more: evidence under it is still verified, and reported as revoked."
+    ),
+    "restore": _step(
+        "restore", "One step back: revoked to verify-only, retired to active, an end of service taken away."
+    ),
+}  # fmt: skip
 
 
 def _destroy(
