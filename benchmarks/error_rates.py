@@ -6,7 +6,9 @@ Reports print them beside every verdict. Run as: python -m benchmarks.error_rate
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rows import RESULTS
 from countermark.files import atomic_write
@@ -14,18 +16,23 @@ from countermark.manifest import canonical_json
 
 AREAS = ("audit", "double_i", "dataset_marks", "schemes")
 STUDIED = "false positives"
+HABIT = re.compile(r", \w+ suspect\b")
 SHIPPED = Path(__file__).parents[1] / "verification" / "error_rates.json"
 
 
 def main() -> None:
-    """Writes ``verification/error_rates.json``."""
-    rows = [
-        {name: each[name] for name in ("name", "value", "low", "high", "trials")}
-        for area in AREAS
-        if (path := RESULTS / f"{area}.json").exists()
-        for each in json.loads(path.read_text("utf-8"))
-        if STUDIED in each["name"] and each["low"] is not None and each["high"] is not None
-    ]
+    """Writes ``verification/error_rates.json``; of several habits of a null suspect, the worst."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for area in AREAS:
+        path = RESULTS / f"{area}.json"
+        for each in json.loads(path.read_text("utf-8")) if path.exists() else []:
+            if STUDIED in each["name"] and "not used" not in each["name"] and each["high"] is not None:
+                found.setdefault(HABIT.sub("", each["name"]), []).append(each)
+    rows = []
+    for name, studies in found.items():
+        worst = max(studies, key=lambda each: (each["high"], each["name"]))
+        told = f"{name} (worst of {len(studies)} habits)" if len(studies) > 1 else name
+        rows.append({**{field: worst[field] for field in ("value", "low", "high", "trials")}, "name": told})
     atomic_write(SHIPPED, canonical_json(rows) + b"\n")
     print(f"{len(rows)} rows in {SHIPPED.name}")
 

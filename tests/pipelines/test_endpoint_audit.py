@@ -10,6 +10,8 @@ from countermark.manifest import canonical_json
 from tests.pipelines.release_data import Command, Parrot, copies, marked, parrot
 from tests.servers import OpenAIServer
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("openai")
 SMALL = {"alpha": 0.02, "wrong_keys": 19, "carriers": 1, "batch_size": 4}
 

@@ -16,6 +16,8 @@ from watermarks.keylife import add, commit, distribute, promote, revoke
 from watermarks.keys import new_key
 from watermarks.keystore import read_secret_file
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def command(monkeypatch, capsys):

@@ -33,6 +33,8 @@ from verification.journal import read_journal
 from verification.suspects import FunctionSuspect
 from verification.transcripts import requests_made, transcript
 
+pytestmark = pytest.mark.long
+
 SECRET = "sk-canary-7c1f9e"
 QUERY = "0" * 64
 SHORT = Policy(timeout=20.0, max_bytes=20_000, concurrency=1, retries=1, backoff=0.0)

@@ -33,6 +33,8 @@ from watermarks.carriers import behaviours, lexical
 from watermarks.carriers.styles import STYLES, rewrite
 from watermarks.carriers.triggers import applied
 
+pytestmark = pytest.mark.long
+
 OPENINGS = ["north", "east", "south", "west"]
 
 
