@@ -134,15 +134,24 @@ class Asked:
 
         folder = resolve_model(self.model).path
         base = resolve_model(self.base).path if self.base else None
-        return LocalChatModel(
-            self.name,
-            base or folder,
-            adapter=folder if base else None,
-            system=system,
-            max_new_tokens=config.audit.max_new_tokens,
-            temperature=config.audit.temperature,
-            seed=config.seed,
-        )
+        try:
+            return LocalChatModel(
+                self.name,
+                base or folder,
+                adapter=folder if base else None,
+                system=system,
+                max_new_tokens=config.audit.max_new_tokens,
+                temperature=config.audit.temperature,
+                seed=config.seed,
+            )
+        except (RuntimeError, ValueError, KeyError) as error:
+            if not base:
+                raise
+            said = " ".join(str(error).split())[:160]
+            raise UsageError(
+                f"got adapter {self.model}, which does not fit base {self.base} ({said}), expected its own base",
+                hint="see base_model_name_or_path in adapter_config.json",
+            ) from None
 
     def endpoint(self, system: str | None, *, max_tokens: int, temperature: float, seed: int) -> Endpoint:
         """The endpoint, or the recorded answers, ready to be asked.

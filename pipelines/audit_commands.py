@@ -7,29 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_OK, UsageError
+from countermark.files import atomic_write
 from pipelines import keystage
 from pipelines.asked import Access, Asked, controls_of
 from pipelines.audited import AuditRequest, Terms
 from pipelines.drafting import sealed_plan
+from pipelines.probe import read_answers, read_probes
 from verification.checks import PAID_KINDS
 from verification.plan import probes_for
-from verification.power import power_table
+from verification.power import power_plot, power_table
 from verification.spending import estimate
 from watermarks.leaves import KEYED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipelines.audited import Audited
-    from pipelines.drafting import Draft
     from pipelines.run import RunFolder, StageRecord
+    from verification.plan import AuditPlan, ClaimPlan
     from verification.power import PowerTable
+    from verification.probe import Probe
 
 Result = tuple[list[str], Any, int]
 
 NO_REFERENCE = "no reference model was asked, only a wrong key's codewords: name one with --base or --control"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _URL = ("http://", "https://")
+UNREAD = 0.9
+"""From this share of unreadable answers on, the way of asking is suspected first."""
 NAMED = ("chat", "completions")
 """What has to be asked for by a model's name."""
 
@@ -97,7 +102,7 @@ def _same(run: RunFolder, request: AuditRequest) -> None:
         )
 
 
-def planned(run: RunFolder, request: AuditRequest, *, power: float, dry_run: bool) -> Result:
+def planned(run: RunFolder, request: AuditRequest, *, power: float, dry_run: bool, plot: Path | None = None) -> Result:
     """Seals the plan of an audit, or drafts it; says what it can show, what it takes, and what it is missing."""
     context = run.context(f"plan-{request.name}")
     if dry_run:
@@ -127,14 +132,11 @@ def planned(run: RunFolder, request: AuditRequest, *, power: float, dry_run: boo
     }  # fmt: skip
     lines = [f"sealed as {sealed}" if sealed else "nothing is sealed, and no trigger spent", plan.stopping]
     lines += _power_lines(table, planned_triggers) if table else []
-    if draft:
-        costs = _costs(request, draft, context.config.audit.max_new_tokens)
-        body["cost"] = costs
-        lines += [
-            f"{who}: {c['queries']} queries, about {c['prompt_tokens'] + c['completion_tokens']} tokens, cost "
-            f"{c['cost']:.4g} (at most {c['cost_at_most']:.4g} with every retry)"
-            for who, c in costs.items()
-        ]
+    asked = draft.asked if draft else _listed(run, request, plan)
+    body["cost"] = _costs(request, asked, context.config.audit.max_new_tokens)
+    lines += _cost_lines(body["cost"])
+    if plot and table:
+        atomic_write(plot, power_plot(table).encode())
     if timing and timing.evidence == "none":
         lines.append("exploratory only: nothing that others can check shows when the commitment was made")
     return lines, body, EXIT_OK
@@ -144,9 +146,13 @@ def audited(run: RunFolder, request: AuditRequest) -> list[StageRecord]:
     """Plans, asks and decides, or verifies that all of it is done."""
     _same(run, request)
     records = []
-    for stage in request.stages():
+    for number, stage in enumerate(request.stages()):
         run.progress.say(stage.name)
         records.append(run.perform(stage))
+        if number == 0 and request.paid:  # what it will cost, before the first query
+            listed = _listed(run, request, sealed_plan(run.artifact(stage.name)))
+            for line in _cost_lines(_costs(request, listed, run.config.audit.max_new_tokens)):
+                run.progress.say(f"  {line}")
     request.check(sealed_plan(run.artifact(f"plan-{request.name}")))  # a repeated audit asks nobody
     return records
 
@@ -159,7 +165,7 @@ def concluded(
 
     audited(run, request)
     key = keystage.standing(run.context("audit"))
-    notes = [keystage.standing_line(key), *([] if request.controls else [NO_REFERENCE])]
+    notes = [keystage.standing_line(key), *([] if request.controls else [NO_REFERENCE]), *unread(run, request)]
     closed = not_opened(run, request, opening)
     if closed and out is None:
         notes.append(f"no evidence was written: {closed}")
@@ -198,25 +204,57 @@ def _power_lines(table: PowerTable, triggers: int) -> list[str]:
     return lines
 
 
-def _costs(request: AuditRequest, draft: Draft, max_tokens: int) -> dict[str, dict[str, Any]]:
+def _listed(run: RunFolder, request: AuditRequest, plan: AuditPlan) -> list[tuple[ClaimPlan, list[Probe]]]:
+    """The sealed plan's claims with their probes."""
+    planned = run.artifact(f"plan-{request.name}")
+    return [(claim, read_probes(planned, claim.claim)) for claim in plan.claims]
+
+
+def _costs(
+    request: AuditRequest, asked: Sequence[tuple[ClaimPlan, list[Probe]]], max_tokens: int
+) -> dict[str, dict[str, Any]]:
     """What asking each paid suspect will take at most."""
     found = {}
-    for asked in request.everybody:
-        if asked.kind not in PAID_KINDS:
+    for each in request.everybody:
+        if each.kind not in PAID_KINDS:
             continue
         probes = [
             probe
-            for claim, listed in draft.asked
+            for claim, listed in asked
             for suspect in claim.suspects
-            if suspect.name == asked.name
+            if suspect.name == each.name
             for probe in probes_for(listed, suspect)
         ]
         made = estimate(
-            probes, asked.access.policy(max_tokens), price_in=asked.access.price_in, price_out=asked.access.price_out,
+            probes, each.access.policy(max_tokens), price_in=each.access.price_in, price_out=each.access.price_out,
             system=request.system,
         )  # fmt: skip
-        found[asked.name] = {
+        found[each.name] = {
             "queries": made.queries, "prompt_tokens": made.prompt_tokens, "completion_tokens": made.completion_tokens,
             "cost": made.cost, "cost_at_most": made.cost_at_most,
         }  # fmt: skip
     return found
+
+
+def _cost_lines(costs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The estimate for people."""
+    return [
+        f"{who}: at most {c['queries']} queries, about {c['prompt_tokens'] + c['completion_tokens']} tokens, cost "
+        f"{c['cost']:.4g} ({c['cost_at_most']:.4g} if every query needs all its retries)"
+        for who, c in costs.items()
+    ]
+
+
+def unread(run: RunFolder, request: AuditRequest) -> list[str]:
+    """Who was hardly understood at all: more often a wrong template, model or system prompt than a clean suspect."""
+    plan, answers = sealed_plan(run.artifact(f"plan-{request.name}")), run.artifact(f"answers-{request.name}")
+    notes = []
+    for claim in plan.claims:
+        for name, said in read_answers(answers, claim).items():
+            lost = sum(answer.parsed is None for answer in said)
+            if said and lost >= UNREAD * len(said):
+                notes.append(
+                    f"{lost} of {len(said)} answers of {name} to {claim.claim} are none of {', '.join(claim.allowed)}: "
+                    "check chat template, system prompt (--system) and model; they count against the claim"
+                )
+    return notes

@@ -191,6 +191,7 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
         suspect_released: ReleasedOption = "",
         timestamp: TimestampOption = None,
         power: Annotated[float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power of the table.")] = 0.95,
+        plot: Annotated[Path | None, typer.Option("--plot", help="Draws the power table into this SVG file.")] = None,
         data: DataOption = None,
         set_: SetOption = None,
         inputs: InputOption = None,
@@ -215,7 +216,7 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
 
         loaded, kind = found
         with open_run(options.folder(loaded.name), loaded, default_progress(quiet=quiet)) as opened:
-            lines, body, code = planned(opened, options.request(kind), power=power, dry_run=dry_run)
+            lines, body, code = planned(opened, options.request(kind), power=power, dry_run=dry_run, plot=plot)
         finish(lines, body, as_json=as_json, code=code)
 
     @app.command()

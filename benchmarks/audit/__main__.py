@@ -1,7 +1,8 @@
 """The audit: validity, economy, faults, owners, kills, mutations, endpoints; into ``benchmarks/results/audit.json``.
 
-2 cores, from nothing: about 35 minutes on busy cores (owners 12, faults 7, kills 5, endpoints 4); ``endpoints`` needs a trained model of ``benchmarks.double_i`` and,
-for vLLM, ``COUNTERMARK_VLLM_PYTHON``. Each part is written when it is done; one that is not named is kept as it was.
+2 cores, from nothing: about 35 minutes on busy cores (owners 12, faults 7, kills 5, endpoints 4); ``endpoints`` needs a
+model of ``benchmarks.double_i``, which it trains where there is none (15 minutes), and for vLLM
+``COUNTERMARK_VLLM_PYTHON``. Each part is written when it is done; one that is not named is kept as it was.
 Run as: python -m benchmarks.audit [PART ...]
 """
 

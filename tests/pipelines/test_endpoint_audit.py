@@ -105,6 +105,10 @@ def test_a_draft_shows_power_and_cost_and_spends_nothing(case):
         assert "nothing is sealed" in out
         assert "keyed e-process" in out
         assert "queries, about" in out
+        assert json.loads(case.command(*arguments, "--json")[1])["cost"]["suspect"]["queries"] == 12
+        plot = case.run.parent / "power.svg"
+        assert case.command(*arguments, "--plot", plot)[0] == 0
+        assert plot.read_text().startswith("<svg")
         assert not server.arrived
         assert not (case.run / "owner" / "spent.json").exists()
         code, out, _ = case.command(*case.arguments(server.url, verb=("plan", "audit")))
@@ -193,3 +197,21 @@ def test_a_ledger_that_held_commitment_release_and_plan_makes_it_confirmatory(tm
         assert command("ledger", "checkpoint", ledger, "--key", key)[0] == 0
         verdict = json.loads(case.audit(server.url, *early, "--ledger-key", f"{key}.pub", "--json")[1])["verdicts"][0]
     assert "not before the suspect's release" in verdict["exploratory"][0]
+
+
+def test_answers_that_nobody_can_read_are_said_to_be_so(case):
+    with OpenAIServer(lambda _: "As a language model ...") as server:
+        code, out, _ = case.audit(server.url)
+    assert code in {1, 5}
+    assert "check chat template" in out
+
+
+def test_a_base_that_an_adapter_does_not_fit_is_named(case, command, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("size mismatch for base_model.model: copying a param with shape [8, 4]")
+
+    monkeypatch.setattr("verification.suspects.LocalChatModel", refuse)
+    (adapter := parrot(tmp_path / "adapter")).joinpath("adapter_config.json").write_text("{}")
+    known = ("--run", case.run, "--suspect", adapter, "--base", case.control, "--quiet")
+    assert "expected its own base" in command.fails(2, "audit", case.config, *known)
+    assert "its base" in command.fails(2, "audit", case.config, "--run", case.run, "--suspect", adapter, "--quiet")
