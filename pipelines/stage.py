@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from countermark.errors import IntegrityError
 from countermark.manifest import digest, read_json
 from watermarks.keystore import load_ring, read_secret_file
 
@@ -43,7 +44,8 @@ class Context:
 
         A run's or release's own key is the one that it committed to, whatever became the primary since.
         """
-        return self._salted(self._ring().get(key_id or self._own(), marking=marking))
+        ring = self._ring()
+        return self._salted(ring.get(key_id or self._own(ring), marking=marking))
 
     def usable_keys(self) -> list[Key]:
         """Every key of the ring that is not destroyed, salted likewise."""
@@ -57,15 +59,25 @@ class Context:
         ring = self._ring()
         if all_keys:
             return [(self._salted(key), entry) for key, entry in ring.usable()]
-        keys = [ring.get(key_id) for key_id in key_ids or (self._own(),)]
+        keys = [ring.get(key_id) for key_id in key_ids or (self._own(ring),)]
         return [(self._salted(key), ring.entry(key.key_id)) for key in keys]
 
-    def _own(self) -> str | None:
-        """The key that the config names, or that the commitment made here is to; None for the ring's primary."""
+    def _own(self, ring: KeyRing) -> str | None:
+        """The key that the config names, or that the commitment made here is to; None for the ring's primary.
+
+        Raises:
+            IntegrityError: the ring has no such key.
+        """
         made = self.owner.parent / "artifacts" / "keys" / COMMITMENT_FILE
         if self.config.keys.key_id or not made.exists():
             return self.config.keys.key_id
-        return str(read_json(made)["key_id"])
+        committed = str(read_json(made)["key_id"])
+        if committed not in {entry.key_id for entry in ring.entries}:
+            raise IntegrityError(
+                f"got key ring {self.ring_path()} without key {committed}, expected the one that was committed to",
+                hint="name the key ring that this release was marked with: --keys FILE",
+            )
+        return committed
 
     def _ring(self) -> KeyRing:
         return load_ring(self.ring_path(), read_secret_file(self.passphrase_path()))

@@ -95,7 +95,7 @@ def ways() -> Iterator[tuple[str, Endpoint]]:
         yield "vLLM, chat", ChatEndpoint("suspect", server.url, model=SERVED, system=SYSTEM, policy=POLICY)
         yield (
             "vLLM, completions",
-            CompletionsEndpoint("suspect", server.url, model=SERVED, template=_template(folder), policy=POLICY),
+            CompletionsEndpoint("suspect", server.url, model=SERVED, template=chat_template(folder), policy=POLICY),
         )
 
 
@@ -185,7 +185,7 @@ def _said(verdict: Verdict) -> tuple[str, tuple[str, ...]]:
     return str(verdict.decision), tuple((verdict.recipients or {}).get("named", ()))
 
 
-def _template(folder: Path) -> str:
+def chat_template(folder: Path) -> str:
     """The model's own chat template around the prompt, for completions."""
     from transformers import AutoTokenizer
 

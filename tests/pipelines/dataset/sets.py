@@ -127,11 +127,12 @@ def record(run: Path) -> dict[str, Any]:
 
 
 def lend_key(run: Path, other: Path) -> None:
-    """Gives a run that has not begun the key ring of another."""
+    """Gives a run that has not begun the key ring of another, and its signer of evidence."""
     (other / "owner").mkdir(parents=True, mode=0o700)
-    for name in ("keys.json", "passphrase"):
-        (other / "owner" / name).write_bytes((run / "owner" / name).read_bytes())
-        (other / "owner" / name).chmod(0o600)
+    for name in ("keys.json", "passphrase", "audit-signer.key"):
+        if (run / "owner" / name).exists():
+            (other / "owner" / name).write_bytes((run / "owner" / name).read_bytes())
+            (other / "owner" / name).chmod(0o600)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -116,7 +116,7 @@ def test_another_key_opens_no_record(release, tmp_path, command):
     assert command("mark", tmp_path / "dataset.yaml", "--out", other, "--quiet")[0] == 0
     for name in ("keys.json", "passphrase"):
         (release.run / "owner" / name).write_bytes((other / "owner" / name).read_bytes())
-    assert "does not open" in release(fails=3)
+    assert "expected the one that was committed to" in release(fails=3)
 
 
 def test_a_lost_record_is_named(release):

@@ -32,7 +32,7 @@ def test_a_dataset_is_named_before_its_config(tmp_path, command, made):
     suspect = linear(tmp_path / "suspect", released(tmp_path / "run"))
     asked = ("audit", data, "--config", path, "--run", tmp_path / "run", "--suspect", suspect, "--quiet")
     assert command(*asked)[0] == 0
-    assert command(*asked)[1].splitlines()[-1] == NO_REFERENCE  # a verdict without a control says so
+    assert NO_REFERENCE in command(*asked)[1].splitlines()  # a verdict without a control says so
 
 
 def test_what_is_said_names_the_folder_to_publish(tmp_path, command, made):
