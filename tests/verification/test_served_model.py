@@ -48,7 +48,11 @@ def test_a_served_model_says_what_its_folder_says(tmp_path, server):
                 endpoint, PROBES, suspect="served", allowed=WORDS, parser="first_word/1",
                 journal=tmp_path / str(number), policy=policy,
             )  # fmt: skip
-            assert [a.parsed for a in answers] == [parse_first_word(raw, WORDS) for raw in local]
+            wanted = [parse_first_word(raw, WORDS) for raw in local]
+            same = sum(a.parsed == word for a, word in zip(answers, wanted, strict=True))
+            assert same >= len(wanted) - (
+                server == "vLLM"
+            )  # float32 there, bfloat16 here: a near tie may fall otherwise
             assert sum(a.parsed is not None for a in answers) >= 2
 
 
