@@ -7,6 +7,7 @@ import json
 import pytest
 
 from countermark.manifest import canonical_json
+from tests.pipelines.dataset.sets import lend_key
 from tests.pipelines.release_data import Command, Parrot, copies, marked, parrot
 from tests.servers import OpenAIServer
 
@@ -94,7 +95,15 @@ def test_a_killed_audit_asks_nothing_twice_and_gives_the_same_bundle(case, tmp_p
         broken = False
         assert case.audit(server.url, *more, "--out", tmp_path / "one")[0] == 0
         assert set(server.computed.values()) == {1}
-    assert (tmp_path / "one" / "statement.json").exists()
+        lend_key(case.run, tmp_path / "again")
+        case.run = tmp_path / "again"
+        assert case.command("mark", case.config, "--out", case.run, "--quiet")[0] == 0
+        assert case.audit(server.url, *more, "--out", tmp_path / "two")[0] == 0
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+
+def _files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_draft_shows_power_and_cost_and_spends_nothing(case):
