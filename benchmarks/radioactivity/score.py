@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from scipy import stats
 
 from benchmarks.radioactivity.students import CLEAN, MARKED, Student, answers, predictions
 from benchmarks.radioactivity.texts import SCHEMES, load, subkey
 from benchmarks.rows import Row, row
 from verification.radioactivity import Evidence, Windows, closed_windows, reading_windows, weigh
-from verification.statistics import clopper_pearson
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
     from watermarks.schemes import Scheme
 
 COMMAND = "python -m benchmarks.radioactivity"
-WRONG_KEYS = 100_000
+WRONG_KEYS, NULL_KEYS = 100_000, 400
 BARS = {("unigram-100", "closed", "counts"): ("<=", -4.0), ("kgw-100", "reading marked", "green"): ("<=", -5.0)}
 STATISTICS = {"unigram": ("unique", "counts"), "kgw": ("green",), "gumbel": ("credit",)}
 
@@ -78,19 +81,21 @@ def _figures(student: Student, mode: str, found: Evidence) -> list[Row]:
     ]  # fmt: skip
 
 
-def null() -> dict[str, tuple[list[float], list[float]]]:
-    """log10 p of the clean students by test: under the owner's key, and under 50 others each."""
+def null() -> dict[str, tuple[list[float], list[list[float]]]]:
+    """log10 p of the clean students by test: under the owner's key, and for each of :data:`NULL_KEYS` others."""
     found = {}
-    for name, statistics in STATISTICS.items():
+    for name, chosen in STATISTICS.items():
         for mode in modes(name):
-            for statistic in statistics:
+            for statistic in chosen:
                 own = [_log10_p(student, name, mode, statistic, 0) for student in CLEAN]
-                others = [_log10_p(student, name, mode, statistic, i) for student in CLEAN for i in range(1, 51)]
+                others = [
+                    [_log10_p(student, name, mode, statistic, i) for student in CLEAN] for i in range(1, NULL_KEYS + 1)
+                ]
                 found[f"{name} {mode} {statistic}"] = own, others
     return found
 
 
-def clean_rows(found: dict[str, tuple[list[float], list[float]]]) -> list[Row]:
+def clean_rows(found: dict[str, tuple[list[float], list[list[float]]]]) -> list[Row]:
     """How often p is at or below a level."""
     return [each for name, (own, others) in found.items() for each in _null(f"clean students, {name}", own, others)]
 
@@ -101,17 +106,26 @@ def _log10_p(student: Student, name: str, mode: str, statistic: str, key: int) -
     return weigh(windows(student, name, mode), scheme, under, statistic=statistic).log10_p
 
 
-def _null(name: str, own: list[float], others: list[float]) -> list[Row]:
-    """Super-uniform: not significantly more than alpha of the p-values are at or below alpha."""
+def _null(name: str, own: list[float], others: list[list[float]]) -> list[Row]:
+    """Super-uniform over keys: not significantly more than alpha of the p-values are at or below alpha.
+
+    The laws are exact over keys, and the students resemble each other: what one key says of twenty of them is one draw.
+    So the interval is clustered by key (Student), and the owner's key, which is one, is shown and tests nothing.
+    """
     rows = []
     for level in (0.05, 0.01):
-        for what, found in (("owner's key", own), ("50 wrong keys", others)):
-            hits = sum(10**p <= level for p in found)
-            share = clopper_pearson(hits, len(found))
-            made = row(
-                f"{name}, {what}: share of p <= {level}", share.value, low=share.low, high=share.high,
-                trials=len(found), seconds=0.0, command=COMMAND,
-            )  # fmt: skip
-            made["ok"] = share.low <= level
-            rows.append(made)
+        each = [sum(10**p <= level for p in under) / len(under) for under in others]
+        mean, spread = statistics.fmean(each), statistics.stdev(each) / math.sqrt(len(each))
+        reach = float(stats.t.ppf(0.975, len(each) - 1)) * spread
+        made = row(
+            f"{name}, {len(each)} wrong keys: share of p <= {level}", mean, low=max(0.0, mean - reach),
+            high=mean + reach, trials=len(each) * len(own), seconds=0.0, command=COMMAND,
+        )  # fmt: skip
+        made["ok"] = mean - reach <= level
+        hits = sum(10**p <= level for p in own)
+        shown = row(
+            f"{name}, the owner's key (one draw): share of p <= {level}", hits / len(own), trials=len(own), seconds=0.0,
+            command=COMMAND,
+        )  # fmt: skip
+        rows += [made, shown]
     return rows
