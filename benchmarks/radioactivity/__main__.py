@@ -1,8 +1,9 @@
 """Radioactivity of students of marked text, into ``benchmarks/results/radioactivity.json``.
 
-2 cores, from nothing: about 100 minutes in two processes, summed from its parts (a marked student takes 17 to 35 minutes
-on a busy core, a clean one 3). ``--shard I/N`` makes the I-th of N parts of texts, students and answers; a run without
-shard then makes the table (3 minutes). Resumable: what is finished is kept in ``benchmarks/radioactivity/cache/``.
+2 cores, from nothing: about 100 minutes in two processes, summed from its parts (a marked student takes 17 to 35
+minutes on a busy core, a clean one 3). ``--shard I/N`` makes the I-th of N parts of texts, students and answers; a run
+without shard then makes the table (3 minutes). Resumable: what is finished is kept in
+``benchmarks/radioactivity/cache/``.
 Run as: python -m benchmarks.radioactivity [--shard I/N]
 """
 
