@@ -151,10 +151,10 @@ class AuditRequest:
 
     def drafted(self, context: Context, keys: Artifact, release: Artifact) -> Draft:
         """The plan as it would be sealed now, with its probes; nothing is written, and no trigger spent."""
-        return draft(self, context, keys, release)
+        return draft(self, context, keys, release, seal=False)
 
     def _plan(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
-        drafted = self.drafted(context, inputs["keys"], inputs["release"])
+        drafted = draft(self, context, inputs["keys"], inputs["release"], seal=True)
         allocate(context.owner / SPENT_FILE, self.name, drafted.request, **drafted.room)
         for claim, probes in drafted.asked:
             rows = [{**asdict(probe), "prompt_digest": probe.prompt_digest} for probe in probes]

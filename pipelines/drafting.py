@@ -80,8 +80,8 @@ class Draft:
     room: dict[str, Any]
 
 
-def draft(request: AuditRequest, context: Context, keys: Artifact, release: Artifact) -> Draft:
-    """The plan of an audit, from the commitment and the next unspent triggers."""
+def draft(request: AuditRequest, context: Context, keys: Artifact, release: Artifact, *, seal: bool) -> Draft:
+    """The plan of an audit, from the commitment and the next unspent triggers; ``seal`` draws its signer's key."""
     key, config, terms = context.key(), context.config, request.terms
     commitment = read_json(keys.path / COMMITMENT_FILE)
     seed = digest({"wrong_keys_of": commitment["sha256"]})
@@ -114,7 +114,7 @@ def draft(request: AuditRequest, context: Context, keys: Artifact, release: Arti
         canaries=canaries,
         budget=_budget(request, asked, len(canaries)),
         timing=timing(context, commitment, terms),
-        signer=public_key(audit_signer(context.owner)),
+        signer=public_key(audit_signer(context.owner)) if seal else "",
     )
     return Draft(plan=plan, asked=tuple(asked), first=first, request=spends, room=room)
 
@@ -186,7 +186,7 @@ def timing(context: Context, commitment: Mapping[str, Any], terms: Terms) -> Tim
 
 
 def _told(ledger: str, sha256: str) -> str:
-    """When the ledger was told of a commitment, in whole seconds and rounded up; "" where it was not."""
+    """When the ledger was told of a commitment (UTC), by its writer's clock; "" where it was not."""
     from pipelines.ledgering import find_event, open_ledger
 
     with closing(open_ledger(ledger)) as opened:

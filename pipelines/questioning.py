@@ -23,7 +23,7 @@ from verification.probe import Answer, ask_all
 from verification.sequential import boundaries, whole_prefix
 from verification.spending import Spending
 from verification.stopping import stop_rule
-from verification.transcripts import requests_made, transcript
+from verification.transcripts import transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,16 +85,6 @@ def read_transcripts(answers: Artifact, plan: AuditPlan) -> dict[str, list[dict[
         if path.exists():
             found[suspect.name] = parse_lines(path.read_bytes(), path.name)
     return found
-
-
-def spent_on(context: Context, plan: AuditPlan) -> dict[str, int]:
-    """Queries, requests and tokens by the journals: what it took, retries and unused answers included."""
-    made = [requests_made(path) for path in sorted(_journals(context, plan).glob("*.jsonl"))]
-    return {
-        "queries": sum(each["queries"] for each in made),
-        "requests": sum(sum(each["requests"].values()) for each in made),
-        "tokens": sum(each["tokens"] for each in made),
-    }
 
 
 class _Questioned:

@@ -120,6 +120,7 @@ def test_a_draft_shows_power_and_cost_and_spends_nothing(case):
         assert plot.read_text().startswith("<svg")
         assert not server.arrived
         assert not (case.run / "owner" / "spent.json").exists()
+        assert not (case.run / "owner" / "audit-signer.key").exists()
         code, out, _ = case.command(*case.arguments(server.url, verb=("plan", "audit")))
         assert code == 0
         assert "sealed as" in out
