@@ -46,6 +46,11 @@ _SIGNATURES: dict[str, hashes.HashAlgorithm] = {
     "1.2.840.113549.1.1.13": hashes.SHA512(), "1.2.840.10045.4.3.2": hashes.SHA256(),
     "1.2.840.10045.4.3.3": hashes.SHA384(), "1.2.840.10045.4.3.4": hashes.SHA512(),
 }  # fmt: skip
+_UNUSABLE = (
+    ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+"""What ``cryptography`` raises for a certificate that it cannot use; its own exceptions share no base class."""
 _TIME = re.compile(rb"([0-9]{14})(\.[0-9]*[1-9])?Z")
 
 
@@ -108,15 +113,15 @@ def open_timestamp(data: bytes, authorities: Sequence[bytes] = ()) -> TimeStamp:
         _check_attributes(signed, certificate)
         _check_use(certificate, moment)
         trusted = _chain(certificate, signed.certificates, authorities, moment)
-    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound, TypeError) as error:
+        return TimeStamp(
+            digest=digest,
+            time=moment.isoformat().replace("+00:00", "Z"),
+            authority=certificate.subject.rfc4514_string(),
+            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            trusted=trusted,
+        )
+    except _UNUSABLE as error:
         raise TimeStampError(f"a structure or a certificate that cannot be used ({type(error).__name__})") from None
-    return TimeStamp(
-        digest=digest,
-        time=moment.isoformat().replace("+00:00", "Z"),
-        authority=certificate.subject.rfc4514_string(),
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        trusted=trusted,
-    )
 
 
 def _token(whole: Node) -> Node:

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from countermark.errors import IntegrityError
@@ -20,6 +20,7 @@ from verification.timestamps import open_timestamp, request
 DIGEST = hashlib.sha256(b"a commitment").hexdigest()
 TSA = authority()
 STAMP = TSA.stamp(DIGEST)
+VERSION = STAMP.index(b"\xa0\x03\x02\x01\x02") + 4
 OPENSSL = shutil.which("openssl")
 
 
@@ -86,6 +87,7 @@ def test_a_refused_response_is_no_stamp():
 
 
 @given(st.integers(0, 8 * len(STAMP) - 1))
+@example(8 * VERSION)  # X.509 knows no such version
 def test_a_flipped_bit_never_gives_another_stamp(bit):
     changed = bytearray(STAMP)
     changed[bit // 8] ^= 1 << bit % 8
