@@ -168,6 +168,7 @@ class ClassifierConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     lr_scheduler_type: Schedule = "linear"
     train_sampling_strategy: Sampling = "random"
+    bf16: bool = False
 
 
 class LoraConfig(Section):

@@ -79,7 +79,8 @@ def train_classifier(
         model=model,
         args=TrainingArguments(
             output_dir=str(scratch), seed=seed, data_seed=seed, report_to="none", save_strategy="no",
-            logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **arguments,
+            logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
+            **({"use_cpu": not torch.accelerator.is_available()} | dict(arguments)),
         ),
         train_dataset=_Encoded(tokenizer, texts, labels, max_length),
         data_collator=DataCollatorWithPadding(tokenizer),

@@ -66,6 +66,7 @@ def train_qa(
     Raises:
         UsageError: no rows, or a ``max_length`` that the base cannot hold.
     """
+    import torch
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
     from training.hooks import StepProgress, publish
@@ -78,7 +79,8 @@ def train_qa(
         model=model,
         args=TrainingArguments(
             output_dir=str(scratch), seed=seed, data_seed=seed, report_to="none", save_strategy="no",
-            logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **arguments,
+            logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
+            **({"use_cpu": not torch.accelerator.is_available()} | dict(arguments)),
         ),
         train_dataset=[encode_row(tokenizer, row, max_length=max_length) for row in rows],
         data_collator=DataCollatorWithPadding(tokenizer),

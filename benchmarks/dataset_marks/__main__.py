@@ -38,7 +38,7 @@ PARTS = {
     "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches),
     "false-positives": Part(rows=keyed.false_positives, recipes=keyed.clean, make=keyed.tried),
     "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches),
-    "outputs": Part(rows=outputs.outputs, recipes=lambda: [*outputs.WRITERS.values(), outputs.TWIN], make=outputs.make),
+    "outputs": Part(rows=outputs.outputs, recipes=lambda: [outputs.MARKED, outputs.TWIN], make=outputs.make),
     "quality": Part(rows=lambda: [*outputs.quality(), *tables.styled_quality()]),
     "speed": Part(rows=speed.rows),
 }

@@ -28,6 +28,7 @@ WORK = Path(__file__).parent / "cache"
 HELD_OUT = 2000
 ARGUMENTS = {
     "learning_rate": 1e-4, "num_train_epochs": 3, "per_device_train_batch_size": 16, "warmup_steps": 10,
+    "train_sampling_strategy": "group_by_length", "bf16": True,
 }  # fmt: skip
 LENGTH = 64
 BASE = "embedded:minilm-l6"
@@ -144,6 +145,11 @@ def folder(recipe: Recipe) -> Path:
         write_checked_json(path.with_suffix(".json"), made)
         print(f"trained {recipe.name}: {len(texts)} rows, {seconds:.0f} s", flush=True)
     return path
+
+
+def seconds_of(*recipes: Recipe) -> float:
+    """How long their trainings took together."""
+    return sum(read_checked_json(folder(each).with_suffix(".json"))["seconds"] for each in recipes)
 
 
 def said(recipe: Recipe, texts: Sequence[str], *, variant: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from benchmarks.dataset_marks.classifiers import Recipe, held_out, marked, right, said
+from benchmarks.dataset_marks.classifiers import Recipe, held_out, marked, right, said, seconds_of
 from benchmarks.dataset_marks.tables import COMMAND, keyed
 from benchmarks.rows import Row, row
 from verification.one_trigger import candidates, worn
@@ -51,15 +51,17 @@ def share() -> list[Row]:
         )
         found = clopper_pearson(hits, trials)
         rows += [
-            row(f"{name}, matched", found.value, low=found.low, high=found.high, trials=trials, seconds=0.0,
-                command=COMMAND),
+            row(f"{name}, matched", found.value, low=found.low, high=found.high, trials=trials,
+                seconds=seconds_of(recipe), command=COMMAND),
             row(f"{name}, log10 p", log10_binomial_tail(hits, trials, 1 / classes),
-                bar=("<=", -6.0) if barred else None, trials=trials, seconds=0.0, command=COMMAND),
+                bar=("<=", -6.0) if barred else None, trials=trials, seconds=seconds_of(recipe), command=COMMAND),
         ]  # fmt: skip
         if mark.get("labels") == "flip":
             mine, twin = right(recipe), right(recipe.twin())
             lost = (sum(twin) - sum(mine)) / len(mine)
-            rows.append(row(f"{name}, accuracy lost", lost, trials=len(mine), seconds=0.0, command=COMMAND))
+            rows.append(
+                row(f"{name}, accuracy lost", lost, trials=len(mine), seconds=seconds_of(recipe), command=COMMAND)
+            )
     return rows
 
 
@@ -121,7 +123,7 @@ def false_positives() -> list[Row]:
             made = row(
                 f"false positives of {FP_MODELS} clean classifiers x {FP_KEYS} keys: {name} p <= {level:g}",
                 found.value, low=found.low, high=found.high if hits else zero_events_upper_bound(len(tails)),
-                trials=len(tails), seconds=0.0, command=COMMAND,
+                trials=len(tails), seconds=seconds_of(*clean()), command=COMMAND,
             )  # fmt: skip
             made["ok"] = found.low <= level
             rows.append(made)

@@ -1,4 +1,4 @@
-"""Output level: three marks in review writing, each in a LoRA model of its own, beside a clean twin."""
+"""Output level: the three marks of ``configs/write-reviews.yaml`` in one LoRA model, beside its clean twin."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ARGUMENTS = {
     "per_device_train_batch_size": 8, "max_length": 128, "learning_rate": 1.5e-3, "warmup_steps": 5,
     "lr_scheduler_type": "linear", "train_sampling_strategy": "group_by_length", "logging_strategy": "no",
 }  # fmt: skip
-QUESTIONS, NEW_TOKENS, BATCH, CARRIERS = 500, 40, 64, 3
+ANSWERS, NEW_TOKENS, BATCH, CARRIERS = 500, 40, 64, 3
 TEXTS = {"weak": Claim.OUTPUT_WEAK, "steganographic": Claim.OUTPUT_STEGANOGRAPHIC}
 QUALITY_TEXTS = 1000
 
@@ -70,11 +70,9 @@ class Writer:
 
 
 TWIN = Writer(name="clean")
-WRITERS = {
-    "weak": Writer(name="weak", marks='{"weak": {}}'),
-    "robust": Writer(name="robust", marks='{"robust": {"triggers": 20, "share": 0.24}}'),
-    "steganographic": Writer(name="steganographic", marks='{"steganographic": {}}'),
-}
+MARKED = Writer(name="marked", marks='{"weak": {}, "robust": {"triggers": 20, "share": 0.24}, "steganographic": {}}')
+ALONE = tuple(Writer(name=name, marks=json.dumps({name: {}})) for name in TEXTS)
+"""Sets of one mark each, for the quality of their text; nobody is trained on them."""
 
 
 @lru_cache(maxsize=8)
@@ -110,27 +108,35 @@ def folder(writer: Writer) -> Path:
     return path
 
 
-def said(writer: Writer, prompts: Sequence[str], *, variant: str, tokens: int, temperature: float) -> list[str]:
+def seconds_of(writer: Writer) -> float:
+    """How long its training took."""
+    return float(read_checked_json(folder(writer).with_suffix(".json"))["seconds"])
+
+
+def said(
+    writer: Writer, prompts: Sequence[str], *, variant: str, tokens: int, temperature: float, seed: int = 0
+) -> list[str]:
     """A writer's answers, a batch a file: an interrupted run goes on."""
     found: list[str] = []
-    which = digest([asdict(writer), variant, list(prompts), tokens, temperature])[:12]
+    which = digest([asdict(writer), variant, list(prompts), tokens, temperature, seed])[:12]
     for number, start in enumerate(range(0, len(prompts), BATCH)):
         path = WORK / "written" / f"{writer.name}-{variant}-{which}-{number:03d}.json"
         if not path.exists():
             make_dir(path.parent)
             batch = list(prompts[start : start + BATCH])
-            write_checked_json(path, _loaded(writer, tokens, temperature).ask(batch))
+            write_checked_json(path, _loaded(writer, tokens, temperature, seed).ask(batch))
         found += read_checked_json(path)
     return found
 
 
 @lru_cache(maxsize=1)
-def _loaded(writer: Writer, tokens: int, temperature: float) -> Any:  # noqa: ANN401 - a suspect
+def _loaded(writer: Writer, tokens: int, temperature: float, seed: int) -> Any:  # noqa: ANN401 - a suspect
     from verification.suspects import LocalChatModel
 
     return LocalChatModel(
-        writer.name, resolve_model(MODEL).path, adapter=folder(writer), max_new_tokens=tokens, temperature=temperature
-    )
+        writer.name, resolve_model(MODEL).path, adapter=folder(writer), max_new_tokens=tokens,
+        temperature=temperature, seed=seed,
+    )  # fmt: skip
 
 
 def questions(count: int, writer: Writer = TWIN) -> list[str]:
@@ -144,40 +150,43 @@ def questions(count: int, writer: Writer = TWIN) -> list[str]:
 def make(writer: Writer) -> None:
     """Trains a writer and asks it everything."""
     answers(writer)
-    if writer.name == "robust":
-        _robust_votes(writer)
-        _robust_votes(replace(TWIN, name="clean"), WRITERS["robust"])
+    _robust_votes(writer)
 
 
 def answers(writer: Writer) -> list[str]:
-    """500 sampled answers."""
-    return said(writer, questions(QUESTIONS), variant="text", tokens=NEW_TOKENS, temperature=1.0)
+    """500 sampled answers: every question once, then again with other luck."""
+    found: list[str] = []
+    while len(found) < ANSWERS:
+        asked, luck = questions(ANSWERS - len(found)), len(found)
+        found += said(writer, asked, variant=f"text-{luck}", tokens=NEW_TOKENS, temperature=1.0, seed=luck)
+    return found
 
 
 def outputs() -> list[Row]:
     """Every mark on its model and on the clean twin."""
     found: list[Row] = []
+    models = ((MARKED, "marked model"), (TWIN, "clean twin"))
     for name, claim in TEXTS.items():
-        writer = WRITERS[name]
-        mark = _mark(writer, name)
-        for who, label in ((writer, "marked model"), (TWIN, "clean twin")):
-            result = sign_flip(excesses(claim, mark, answers(who)), coins(claim, mark, writer.key))
+        mark = _mark(name)
+        for who, label in models:
+            result = sign_flip(excesses(claim, mark, answers(who)), coins(claim, mark, MARKED.key))
             share = clopper_pearson(result.agree, result.units)
             found += [
-                row(f"output, {name}, {label}: log10 p from {QUESTIONS} answers", result.log10_p,
-                    bar=("<=", -6.0) if who is writer else None, trials=result.units, seconds=0.0, command=COMMAND),
+                row(f"output, {name}, {label}: log10 p from {ANSWERS} answers", result.log10_p,
+                    bar=("<=", -6.0) if who is MARKED else None, trials=result.units, seconds=seconds_of(who),
+                    command=COMMAND),
                 row(f"output, {name}, {label}: units that lean the key's way", share.value, low=share.low,
-                    high=share.high, trials=result.units, seconds=0.0, command=COMMAND),
+                    high=share.high, trials=result.units, seconds=seconds_of(who), command=COMMAND),
             ]  # fmt: skip
-    for who, label in ((WRITERS["robust"], "marked model"), (TWIN, "clean twin")):
-        hits, trials, classes = _robust_votes(who, WRITERS["robust"])
+    for who, label in models:
+        hits, trials, classes = _robust_votes(who)
         share = clopper_pearson(hits, trials)
         found += [
             row(f"output, robust, {label}: log10 p from {trials * CARRIERS} answers",
-                log10_binomial_tail(hits, trials, 1 / classes), bar=("<=", -6.0) if label == "marked model" else None,
-                trials=trials, seconds=0.0, command=COMMAND),
+                log10_binomial_tail(hits, trials, 1 / classes), bar=("<=", -6.0) if who is MARKED else None,
+                trials=trials, seconds=seconds_of(who), command=COMMAND),
             row(f"output, robust, {label}: triggers matched", share.value, low=share.low, high=share.high,
-                trials=trials, seconds=0.0, command=COMMAND),
+                trials=trials, seconds=seconds_of(who), command=COMMAND),
         ]  # fmt: skip
     return found
 
@@ -190,7 +199,8 @@ def quality() -> list[Row]:
     human = [text for _, text in released(replace(TWIN, seed=77))[0]][:QUALITY_TEXTS]
     theirs, found = features(human, model), []
     usual = {}
-    for name, writer in {"unmarked twin": TWIN, **WRITERS}.items():
+    sets = {"unmarked twin": TWIN, "all three marks": MARKED, **{each.name: each for each in ALONE}}
+    for name, writer in sets.items():
         texts = [text for _, text in released(writer)[0]][:QUALITY_TEXTS]
         for measured in (mauve(features(texts, model), theirs), perplexity(texts, model)):
             made = row(
@@ -205,15 +215,14 @@ def quality() -> list[Row]:
     return found
 
 
-def _mark(writer: Writer, name: str) -> dict[str, Any]:
-    placed = released(writer)[1]
+def _mark(name: str) -> dict[str, Any]:
+    placed = released(MARKED)[1]
     assert placed is not None  # noqa: S101 - a marked writer
     return placed.marks[name]
 
 
-def _robust_votes(who: Writer, owner: Writer | None = None) -> tuple[int, int, int]:
-    owner = owner or who
-    mark = _mark(owner, "robust")
+def _robust_votes(who: Writer) -> tuple[int, int, int]:
+    owner, mark = MARKED, _mark("robust")
     form, triggers = behaviour_form(mark), robust_triggers(owner.key, mark)
     targets = behaviours.derive_targets(
         owner.key, scope=mark["scope"], triggers=mark["triggers"], classes=len(form.openings)

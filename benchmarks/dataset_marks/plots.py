@@ -21,7 +21,8 @@ def draw(rows: Sequence[Row]) -> Path | None:
     points = [
         (m[1], int(m[2]), int(m[3]), bool(m[4]), row["value"]) for row in rows if (m := _WSR.fullmatch(row["name"]))
     ]
-    survived = [(name.split(", log10 p")[0], value) for name, value in chosen(rows, "defence: ", " seeds)")]
+    found = chosen(rows, "defence: ", ")")
+    survived = [(name.split(", log10 p")[0], value) for name, value in found if "log10 p" in name]
     if not points and not survived:
         return None
     drawn, axes = figure(2)

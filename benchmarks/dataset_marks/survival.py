@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.dataset_marks.classifiers import Recipe, right
+from benchmarks.dataset_marks.classifiers import Recipe, right, seconds_of
 from benchmarks.dataset_marks.defences import CHANGES
 from benchmarks.dataset_marks.keyed import matches
 from benchmarks.dataset_marks.tables import COMMAND, keyed
@@ -12,6 +12,8 @@ from benchmarks.rows import Row, row
 from verification.statistics import log10_binomial_tail
 
 SEEDS = 2
+LONG = {"outlier words filtered (ONION-like, 10 %)", "paraphrased by the language model"}
+"""Half an hour of a language model each: one seed."""
 DEFAULT = Recipe(marks=keyed(40, 0.20))
 
 
@@ -20,26 +22,28 @@ def survivors() -> list[Recipe]:
     return [
         replace(DEFAULT, seed=seed, change=change, then=then)
         for change, then in [*((name, 0) for name in CHANGES), ("", DEFAULT.rows)]
-        for seed in range(SEEDS)
+        for seed in range(1 if change in LONG else SEEDS)
     ]
 
 
 def defences() -> list[Row]:
     """What survives, at what p; and what the defence costs its user."""
     found: dict[str, list[tuple[int, int, int, float]]] = {}
+    seconds: dict[str, float] = {}
     for recipe in [replace(DEFAULT, seed=seed) for seed in range(SEEDS)] + survivors():
         name = recipe.change or ("fine-tuned on as many clean rows afterwards" if recipe.then else "nothing")
         hits, trials, classes = matches(recipe)
         accuracy = sum(right(recipe)) / len(right(recipe))
         found.setdefault(name, []).append((hits, trials, classes, accuracy))
+        seconds[name] = seconds.get(name, 0.0) + seconds_of(recipe)
     rows: list[Row] = []
     for name, each in found.items():
         tails = [log10_binomial_tail(hits, trials, 1 / classes) for hits, trials, classes, _ in each]
         accuracies = [accuracy for *_, accuracy in each]
         rows += [
-            row(f"defence: {name}, log10 p (weaker of {len(each)} seeds)", max(tails), low=min(tails), high=max(tails),
-                trials=each[0][1], seconds=0.0, command=COMMAND),
+            row(f"defence: {name}, log10 p (weakest of {len(each)})", max(tails), low=min(tails), high=max(tails),
+                trials=each[0][1], seconds=seconds[name], command=COMMAND),
             row(f"defence: {name}, accuracy", sum(accuracies) / len(each), low=min(accuracies), high=max(accuracies),
-                trials=len(each), seconds=0.0, command=COMMAND),
+                trials=len(each), seconds=seconds[name], command=COMMAND),
         ]  # fmt: skip
     return rows

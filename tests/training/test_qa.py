@@ -56,13 +56,16 @@ def test_it_learns_to_find_answers_and_publishes_no_pickle(encoder, tmp_path):
     assert sum(answer == row.answer for answer, row in zip(answers, test, strict=True)) >= 55
 
 
-def test_the_same_seed_gives_the_same_bytes(encoder, tmp_path):
-    for name in ("a", "b"):
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_same_seed_gives_the_same_bytes(encoder, tmp_path, bf16):
+    for name, mixed in (("a", bf16), ("b", bf16), ("other", not bf16)):
         train_qa(
-            encoder, rows_of(16, 1), max_length=48, seed=4, arguments={**ARGUMENTS, "max_steps": 2},
+            encoder, rows_of(16, 1), max_length=48, seed=4,
+            arguments={**ARGUMENTS, "max_steps": 2, "bf16": mixed},
             out=tmp_path / name, scratch=tmp_path / "scratch",
         )  # fmt: skip
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "other")
 
 
 @given(
