@@ -41,6 +41,18 @@ def row(
     }
 
 
+def clustered(shares: Sequence[float]) -> tuple[float, float, float]:
+    """Mean share of the clusters and its 95 % interval (Student): what lies within a cluster counts as one draw."""
+    import math
+    import statistics
+
+    from scipy import stats
+
+    mean, spread = statistics.fmean(shares), statistics.stdev(shares) / math.sqrt(len(shares))
+    reach = float(stats.t.ppf(0.975, len(shares) - 1)) * spread
+    return mean, max(0.0, mean - reach), mean + reach
+
+
 def write(area: str, rows: Sequence[Row]) -> None:
     """Writes ``results/AREA.json``, atomically."""
     make_dir(RESULTS)

@@ -17,6 +17,8 @@ from watermarks.keys import wrong_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from watermarks.keys import Key
+
 CARRIERS = 8
 FP_MODELS, FP_KEYS, FP_TRIGGERS, FP_CARRIERS = 20, 50, 20, 4
 KEYED = [
@@ -99,7 +101,7 @@ def tried(recipe: Recipe) -> list[tuple[float, float]]:
     names = sorted(set(held_out(recipe.task)[1]))
     chosen = carriers(recipe.task, FP_CARRIERS)
     marks = [
-        input_level.derive(wrong_key("clean", i), scope="bench", triggers=FP_TRIGGERS, classes=len(names), words=4)
+        input_level.derive(_stranger(recipe, i), scope="bench", triggers=FP_TRIGGERS, classes=len(names), words=4)
         for i in range(FP_KEYS)
     ]
     asked = [input_level.insert(t, text) for mark in marks for t in mark.triggers for text in chosen]
@@ -139,7 +141,7 @@ def _ranks() -> list[Row]:
         chosen = carriers(recipe.task, FP_CARRIERS)
         for i in range(FP_KEYS):
             mark = {"kind": "trigger", "scope": f"bench/{i}", "families": ["phrases"], "words": 2, "decoys": 99}
-            drawn = candidates(wrong_key("clean", i), mark)
+            drawn = candidates(_stranger(recipe, i), mark)
             asked = [worn(each, text) for each in drawn for text in chosen]
             target = names[i % len(names)]
             answers = [a == target for a in said(recipe, asked, variant=f"rank-{i}")]
@@ -156,6 +158,11 @@ def _ranks() -> list[Row]:
         made["ok"] = found.low <= level
         rows.append(made)
     return rows
+
+
+def _stranger(recipe: Recipe, number: int) -> Key:
+    """A key that nobody marked with; every classifier has its own, so that all trials are independent draws."""
+    return wrong_key(f"benchmarks/dataset_marks/clean/{recipe.seed}", number)
 
 
 def _tail(votes: Sequence[str | None], mark: input_level.InputLevelMark, names: Sequence[str]) -> float:

@@ -17,9 +17,21 @@ from benchmarks.double_i.changes import (
     towards_base,
 )
 from benchmarks.double_i.exams import right
-from benchmarks.double_i.models import FOUR, MODEL, SCOPE, SYSTEM, WORK, Recipe, carriers, exam, folder, sentences
+from benchmarks.double_i.models import (
+    FOUR,
+    MODEL,
+    SCOPE,
+    SYSTEM,
+    WORK,
+    Recipe,
+    carriers,
+    exam,
+    folder,
+    seconds_of,
+    sentences,
+)
 from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
-from benchmarks.rows import Row, row
+from benchmarks.rows import Row, clustered, row
 from pipelines.assets import resolve_model
 from verification import double_i as planned
 from verification.plan import KEYED_ARM, Claim
@@ -121,15 +133,10 @@ def robustness() -> list[Row]:
 
 def false_positives() -> list[Row]:
     """Clean models through the whole path: derive, ask, parse, score; every key its own triggers and targets."""
-    keyed, fisher = [], []
-    pool: list[list[str | None]] = []
-    for recipe in CLEAN:
-        votes, tails, papers = tried(recipe)
-        pool.append(votes)
-        keyed += tails
-        fisher += papers
-    rows = [*_rates("keyed", keyed, bound=True), *_rates("Fisher", fisher, bound=False)]
-    return [*rows, *_pooled(pool)]
+    found = [tried(recipe) for recipe in CLEAN]
+    keyed = _rates("keyed", [tails for _, tails, _ in found], bound=True)
+    fisher = _rates("Fisher", [papers for _, _, papers in found], bound=False)
+    return [*keyed, *fisher, *_pooled([votes for votes, _, _ in found])]
 
 
 def tried(recipe: Recipe) -> tuple[list[str | None], list[float], list[float]]:
@@ -177,40 +184,53 @@ def _answer(probe: Any, raw: str) -> Answer:  # noqa: ANN401
     )  # fmt: skip
 
 
-def _rates(name: str, tails: list[float], *, bound: bool) -> list[Row]:
-    """How often p is at or below a level; a bound must not be exceeded significantly."""
-    rows = []
+def _rates(name: str, tails: list[list[float]], *, bound: bool) -> list[Row]:
+    """How often p (log10, by model and key) is at or below a level; a bound must not be exceeded significantly.
+
+    Clopper-Pearson takes all pairs of a model and a key as independent. The models resemble each other, and what one
+    key says of twenty of them may be one draw; so the interval clustered by key stands beside it, and decides.
+    """
+    rows, seconds = [], sum(seconds_of(recipe) for recipe in CLEAN)
     for level in (0.05, 0.01, 1e-3, 1e-6):
-        hits = sum(10**p <= level for p in tails)
-        found = clopper_pearson(hits, len(tails))
-        high = found.high if hits else zero_events_upper_bound(len(tails))
+        under = [[10**p <= level for p in each] for each in zip(*tails, strict=True)]
+        hits, trials = sum(map(sum, under)), sum(map(len, under))
+        found = clopper_pearson(hits, trials)
+        label = f"false positives of {len(CLEAN)} clean models x {KEYS} keys: {name} p <= {level:g}"
         made = row(
-            f"false positives of {len(CLEAN)} clean models x {KEYS} keys: {name} p <= {level:g}", found.value,
-            low=found.low, high=high, trials=len(tails), seconds=0.0, command=COMMAND,
+            label, found.value, low=found.low, high=found.high if hits else zero_events_upper_bound(trials),
+            trials=trials, seconds=seconds, command=COMMAND,
         )  # fmt: skip
-        made["ok"] = found.low <= level if bound else True
-        rows.append(made)
+        if hits:
+            mean, low, high = clustered([sum(each) / len(each) for each in under])
+            beside = row(
+                f"{label}, clustered by key", mean, low=low, high=high, trials=len(under), seconds=seconds,
+                command=COMMAND,
+            )  # fmt: skip
+            made["ok"] = beside["ok"] = low <= level if bound else True
+            rows += [made, beside]
+        else:
+            rows.append(made)
     return rows
 
 
 def _pooled(pool: list[list[str | None]]) -> list[Row]:
     """A supplement over cached answers: targets redrawn, which tests the arithmetic and not the models."""
     tails = []
-    for votes in pool:
-        for key in range(POOL_KEYS):
-            targets = double_i.derive_targets(
-                wrong_key("pool", key), scope=SCOPE, codewords=len(votes), classes=len(FOUR.answers)
-            )
-            hits = sum(vote == FOUR.answers[t] for vote, t in zip(votes, targets, strict=True))
-            tails.append(log10_binomial_tail(hits, len(votes), 0.25))
+    for key in range(POOL_KEYS):
+        targets = double_i.derive_targets(
+            wrong_key("pool", key), scope=SCOPE, codewords=len(pool[0]), classes=len(FOUR.answers)
+        )
+        hits = [sum(v == FOUR.answers[t] for v, t in zip(votes, targets, strict=True)) for votes in pool]
+        tails.append([log10_binomial_tail(each, len(targets), 0.25) for each in hits])
     rows = []
     for level in (0.05, 0.01, 1e-3):
-        found = clopper_pearson(sum(10**p <= level for p in tails), len(tails))
+        mean, low, high = clustered([sum(10**p <= level for p in each) / len(each) for each in tails])
         made = row(
-            f"supplement over cached answers ({len(pool[0])} triggers x {POOL_KEYS} keys): keyed p <= {level:g}",
-            found.value, low=found.low, high=found.high, trials=len(tails), seconds=0.0, command=COMMAND,
+            f"supplement over cached answers ({len(pool)} models x {len(pool[0])} triggers x {POOL_KEYS} keys): "
+            f"keyed p <= {level:g}, clustered by key", mean, low=low, high=high, trials=POOL_KEYS * len(pool),
+            seconds=0.0, command=COMMAND,
         )  # fmt: skip
-        made["ok"] = found.low <= level
+        made["ok"] = low <= level
         rows.append(made)
     return rows
 

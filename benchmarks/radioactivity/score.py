@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from scipy import stats
-
 from benchmarks.radioactivity.students import CLEAN, MARKED, Student, answers, predictions
 from benchmarks.radioactivity.texts import SCHEMES, load, subkey
-from benchmarks.rows import Row, row
+from benchmarks.rows import Row, clustered, row
 from verification.radioactivity import Evidence, Windows, closed_windows, reading_windows, weigh
 from watermarks.keys import wrong_key
 
@@ -115,13 +111,12 @@ def _null(name: str, own: list[float], others: list[list[float]]) -> list[Row]:
     rows = []
     for level in (0.05, 0.01):
         each = [sum(10**p <= level for p in under) / len(under) for under in others]
-        mean, spread = statistics.fmean(each), statistics.stdev(each) / math.sqrt(len(each))
-        reach = float(stats.t.ppf(0.975, len(each) - 1)) * spread
+        mean, low, high = clustered(each)
         made = row(
-            f"{name}, {len(each)} wrong keys: share of p <= {level}", mean, low=max(0.0, mean - reach),
-            high=mean + reach, trials=len(each) * len(own), seconds=0.0, command=COMMAND,
+            f"{name}, {len(each)} wrong keys: share of p <= {level}", mean, low=low, high=high,
+            trials=len(each) * len(own), seconds=0.0, command=COMMAND,
         )  # fmt: skip
-        made["ok"] = mean - reach <= level
+        made["ok"] = low <= level
         hits = sum(10**p <= level for p in own)
         shown = row(
             f"{name}, the owner's key (one draw): share of p <= {level}", hits / len(own), trials=len(own), seconds=0.0,
