@@ -163,9 +163,9 @@ class StopHereError(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["random", "group_by_length"])
-def test_two_processes_stopped_in_the_second_epoch_end_byte_identical(job: Path, sampling: str) -> None:
-    arguments = json.loads(job.read_text())["arguments"] | {"train_sampling_strategy": sampling, "save_steps": 1}
+def test_two_processes_stopped_in_the_second_epoch_end_byte_identical(job: Path) -> None:
+    more = {"train_sampling_strategy": "group_by_length", "save_steps": 1}
+    arguments = json.loads(job.read_text())["arguments"] | more
     _change(job, arguments=arguments)
     launch.run(job, CPU_2)
     whole = contents(job.parent / "out")
