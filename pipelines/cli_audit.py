@@ -23,6 +23,7 @@ from pipelines.cli_common import (
     load_dataset,
     load_release_config,
 )
+from pipelines.cli_groups import grouped
 from pipelines.cli_releases import ConfigOption, TargetArgument, refuse_data, resolved
 
 if TYPE_CHECKING:
@@ -83,33 +84,32 @@ OpenOption = Annotated[
 class Options:
     """What both commands take."""
 
-    target: str
-    config: Path | None
-    run: Path | None
-    data: str | None
-    set_: list[str] | None
-    keys: Path | None
-    key_id: str | None
-    suspect: str | None
-    base: str | None
-    control: list[str] | None
-    name: str
-    system: str | None
-    api: str
-    model: str
-    api_key_file: Path | None
-    api_key_env: str
-    mapping: Path | None
-    template: Path | None
-    concurrency: int
-    timeout: float
-    retries: int
-    prices: str
-    looks: bool | None
-    max_queries: int | None
-    max_tokens: int | None
-    suspect_released: str
-    timestamp: Path | None
+    config: ConfigOption = None
+    run: RunOption = None
+    suspect: SuspectOption = None
+    base: BaseOption = None
+    control: ControlOption = None
+    name: NameOption = "suspect"
+    system: SystemOption = None
+    api: ApiOption = "chat"
+    model: ModelOption = ""
+    api_key_file: KeyFileOption = None
+    api_key_env: KeyVariableOption = ""
+    mapping: MappingOption = None
+    template: TemplateOption = None
+    concurrency: ConcurrencyOption = 4
+    timeout: TimeoutOption = 60.0
+    retries: RetriesOption = 8
+    prices: PricesOption = "0,0"
+    looks: LooksOption = None
+    max_queries: QueriesOption = None
+    max_tokens: TokensOption = None
+    suspect_released: ReleasedOption = ""
+    timestamp: TimestampOption = None
+    data: DataOption = None
+    set_: SetOption = None
+    keys: KeysOption = None
+    key_id: KeyIdOption = None
 
     def folder(self, name: str) -> Path:
         """The run folder of the config ``name``."""
@@ -124,9 +124,9 @@ class Options:
             str(each) for each in counts if each is not None
         ]
 
-    def release(self) -> tuple[Any, Any] | None:
+    def release(self, target: str) -> tuple[Any, Any] | None:
         """The release's config and its kind; None for a run's config."""
-        path, overrides = resolved(self.target, self.config, self.data)
+        path, overrides = resolved(target, self.config, self.data)
         chosen = [*(self.set_ or []), *overrides]
         kind = config_kind(path)
         if kind == "release":
@@ -166,37 +166,14 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
     """Adds both; ``stage_command`` makes a run's own."""
 
     @plan_app.command("audit")
+    @grouped
     def plan_audit(
         target: TargetArgument,
-        config: ConfigOption = None,
-        run: RunOption = None,
-        suspect: SuspectOption = None,
-        base: BaseOption = None,
-        control: ControlOption = None,
-        name: NameOption = "suspect",
-        system: SystemOption = None,
-        api: ApiOption = "chat",
-        model: ModelOption = "",
-        api_key_file: KeyFileOption = None,
-        api_key_env: KeyVariableOption = "",
-        mapping: MappingOption = None,
-        template: TemplateOption = None,
-        concurrency: ConcurrencyOption = 4,
-        timeout: TimeoutOption = 60.0,
-        retries: RetriesOption = 8,
-        prices: PricesOption = "0,0",
-        looks: LooksOption = None,
-        max_queries: QueriesOption = None,
-        max_tokens: TokensOption = None,
-        suspect_released: ReleasedOption = "",
-        timestamp: TimestampOption = None,
+        *,
+        options: Options,
         power: Annotated[float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power of the table.")] = 0.95,
         plot: Annotated[Path | None, typer.Option("--plot", help="Draws the power table into this SVG file.")] = None,
-        data: DataOption = None,
-        set_: SetOption = None,
         inputs: InputOption = None,
-        keys: KeysOption = None,
-        key_id: KeyIdOption = None,
         as_json: JsonOption = False,
         dry_run: DryRunOption = False,
         quiet: QuietOption = False,
@@ -205,10 +182,9 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
 
         With `--dry-run` nothing is sealed and no trigger spent: queries, cost and power are shown.
         """
-        options = Options(**{name_: value for name_, value in locals().items() if name_ in Options.__slots__})
-        found = options.release()
+        found = options.release(target)
         if found is None:
-            stage_command("plan", "")(_own(options), run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
+            stage_command("plan", "")(*_own(target, options, inputs), as_json, dry_run, quiet)
             return
         from pipelines.audit_commands import planned
         from pipelines.progress import default_progress
@@ -220,41 +196,18 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
         finish(lines, body, as_json=as_json, code=code)
 
     @app.command()
+    @grouped
     def audit(
         target: TargetArgument,
-        config: ConfigOption = None,
-        run: RunOption = None,
-        suspect: SuspectOption = None,
-        base: BaseOption = None,
-        control: ControlOption = None,
-        name: NameOption = "suspect",
-        system: SystemOption = None,
-        api: ApiOption = "chat",
-        model: ModelOption = "",
-        api_key_file: KeyFileOption = None,
-        api_key_env: KeyVariableOption = "",
-        mapping: MappingOption = None,
-        template: TemplateOption = None,
-        concurrency: ConcurrencyOption = 4,
-        timeout: TimeoutOption = 60.0,
-        retries: RetriesOption = 8,
-        prices: PricesOption = "0,0",
-        looks: LooksOption = None,
-        max_queries: QueriesOption = None,
-        max_tokens: TokensOption = None,
-        suspect_released: ReleasedOption = "",
-        timestamp: TimestampOption = None,
+        *,
+        options: Options,
         out: OutOption = None,
         opening: OpenOption = "leaves",
         ledger_key: Annotated[
             list[str] | None,
             typer.Option("--ledger-key", help="Verifier key (or .pub file) of the ledger. Repeatable."),
         ] = None,
-        data: DataOption = None,
-        set_: SetOption = None,
         inputs: InputOption = None,
-        keys: KeysOption = None,
-        key_id: KeyIdOption = None,
         as_json: JsonOption = False,
         dry_run: DryRunOption = False,
         quiet: QuietOption = False,
@@ -264,11 +217,10 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
         A config with `kind: release` or `kind: dataset` audits `--suspect`: a folder, a LoRA adapter over `--base`, an
         endpoint behind a URL, or recorded answers; and writes a bundle that `countermark verify` checks.
         """
-        options = Options(**{name_: value for name_, value in locals().items() if name_ in Options.__slots__})
-        found = options.release()
+        found = options.release(target)
         if found is None:
             refuse_data([str(out)] if out else [])
-            stage_command("audit", "")(_own(options), run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
+            stage_command("audit", "")(*_own(target, options, inputs), as_json, dry_run, quiet)
             return
         loaded, kind = found
         how: dict[str, Any] = {
@@ -282,9 +234,10 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
         finish(lines, body, as_json=as_json, code=code)
 
 
-def _own(options: Options) -> Path:
-    """The config of a run."""
-    return resolved(options.target, options.config, options.data)[0]
+def _own(target: str, options: Options, inputs: list[str] | None) -> tuple[Any, ...]:
+    """What a run's own stage takes of it."""
+    config = resolved(target, options.config, options.data)[0]
+    return config, options.run, options.set_, inputs, options.keys, options.key_id
 
 
 def _prices(text: str) -> tuple[float, float]:

@@ -10,12 +10,13 @@ import typer
 
 from countermark.errors import UsageError
 from pipelines.cli_common import DryRunOption, JsonOption, finish
+from pipelines.cli_groups import grouped
 from pipelines.cli_keyoptions import (
     FdOption,
     FileOption,
     KeyArgument,
-    KeyringOption,
     LedgerOption,
+    PassphraseOptions,
     PurposeOption,
     RingArgument,
     ScopeOption,
@@ -23,7 +24,6 @@ from pipelines.cli_keyoptions import (
     key_scope,
     moment,
     passphrase_source,
-    place,
 )
 
 if TYPE_CHECKING:
@@ -32,24 +32,23 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the group ``keys``."""
-    app.command("add")(_add)
+    app.command("add")(grouped(_add))
     for verb, command in _STEPS.items():
-        app.command(verb)(command)
-    app.command("destroy")(_destroy)
-    app.command("passphrase")(_passphrase)
+        app.command(verb)(grouped(command))
+    app.command("destroy")(grouped(_destroy))
+    app.command("passphrase")(grouped(_passphrase))
     app.command("remember")(_remember)
     app.command("forget")(_forget)
-    app.command("events")(_events)
-    app.command("sync")(_sync)
+    app.command("events")(grouped(_events))
+    app.command("sync")(grouped(_sync))
 
 
 def _add(
     ring: RingArgument,
     purpose: PurposeOption = "",
     scope: ScopeOption = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -58,7 +57,7 @@ def _add(
     from pipelines.keycommands import add_key
 
     meant = key_scope(scope)
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+    here = passphrase.place(ring, ledger=ledger)
     lines, body = add_key(here, purpose=purpose, scope=meant, dry_run=dry_run)
     finish(lines, body, as_json=as_json)
 
@@ -69,9 +68,8 @@ def _step(verb: str, help_text: str) -> Callable[..., None]:
     def command(
         ring: RingArgument,
         key_id: KeyArgument,
-        passphrase_file: FileOption = None,
-        passphrase_fd: FdOption = None,
-        passphrase_keyring: KeyringOption = None,
+        *,
+        passphrase: PassphraseOptions,
         ledger: LedgerOption = None,
         as_json: JsonOption = False,
         dry_run: DryRunOption = False,
@@ -79,7 +77,7 @@ def _step(verb: str, help_text: str) -> Callable[..., None]:
         from pipelines.keycommands import change, utc_now
         from watermarks import keylife
 
-        here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+        here = passphrase.place(ring, ledger=ledger)
         transition = getattr(keylife, verb)
         lines, body = change(here, lambda opened: transition(opened, key_id, now=utc_now()), dry_run=dry_run)
         finish(lines, body, as_json=as_json)
@@ -95,9 +93,8 @@ def _dated_step(verb: str, help_text: str) -> Callable[..., None]:
         ring: RingArgument,
         key_id: KeyArgument,
         until: UntilOption = None,
-        passphrase_file: FileOption = None,
-        passphrase_fd: FdOption = None,
-        passphrase_keyring: KeyringOption = None,
+        *,
+        passphrase: PassphraseOptions,
         ledger: LedgerOption = None,
         as_json: JsonOption = False,
         dry_run: DryRunOption = False,
@@ -106,7 +103,7 @@ def _dated_step(verb: str, help_text: str) -> Callable[..., None]:
         from watermarks import keylife
 
         end, transition = moment(until), getattr(keylife, verb)
-        here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+        here = passphrase.place(ring, ledger=ledger)
         lines, body = change(
             here, lambda opened: transition(opened, key_id, now=utc_now(), until=end), dry_run=dry_run
         )  # fmt: skip
@@ -141,9 +138,8 @@ def _destroy(
     confirm: Annotated[bool, typer.Option("--confirm", help="Does it, once the wait is over.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Takes the request back.")] = False,
     wait_days: Annotated[int, typer.Option("--wait-days", min=1, max=365, help="With --request.")] = 7,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -155,7 +151,7 @@ def _destroy(
     if request + confirm + cancel != 1:
         raise UsageError("got no one step, expected one of --request, --confirm, --cancel")
     wait = timedelta(days=wait_days)
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+    here = passphrase.place(ring, ledger=ledger)
     if request:
         lines, body = change(here, lambda r: request_destroy(r, key_id, now=utc_now(), wait=wait), dry_run=dry_run)
     else:
@@ -171,9 +167,8 @@ def _passphrase(
     new_passphrase_fd: Annotated[
         int | None, typer.Option("--new-passphrase-fd", metavar="N", help="The new one.")
     ] = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -184,7 +179,7 @@ def _passphrase(
     new = passphrase_source(new_passphrase_file, new_passphrase_fd, option="--new-passphrase")
     if same and (new_passphrase_file is not None or new_passphrase_fd is not None):
         raise UsageError("got --same and a new passphrase, expected one of them")
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger)
+    here = passphrase.place(ring, ledger=ledger)
     lines, body = reseal(here, None if same else new, dry_run=dry_run)
     finish(lines, body, as_json=as_json)
 
@@ -200,7 +195,7 @@ def _remember(
     """Puts the passphrase into the operating system's keyring, once it has opened the ring."""
     from pipelines.passphrase import remember
 
-    here = place(ring, passphrase_file, passphrase_fd, None)
+    here = PassphraseOptions(passphrase_file=passphrase_file, passphrase_fd=passphrase_fd).place(ring)
     here.ring()
     if not dry_run:
         remember(name, here.passphrase)
@@ -225,23 +220,21 @@ def _forget(
 
 def _events(
     ring: RingArgument,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Prints everything that ever happened to the ring's keys, in order; nothing of it is secret."""
     from pipelines.keycommands import history
 
-    lines, body = history(place(ring, passphrase_file, passphrase_fd, passphrase_keyring))
+    lines, body = history(passphrase.place(ring))
     finish(lines, body, as_json=as_json)
 
 
 def _sync(
     ring: RingArgument,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -249,5 +242,5 @@ def _sync(
     """Tells the ledger the key events that it is not known to hold, as after a crash."""
     from pipelines.keycommands import sync
 
-    lines, body = sync(place(ring, passphrase_file, passphrase_fd, passphrase_keyring, ledger=ledger), dry_run=dry_run)
+    lines, body = sync(passphrase.place(ring, ledger=ledger), dry_run=dry_run)
     finish(lines, body, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,17 +48,39 @@ def passphrase_source(
     return PassphraseSource(file=file, fd=fd, keyring=keyring, option=option)
 
 
-def place(
-    ring: Path, file: Path | None, fd: int | None, keyring: str | None, *, new: bool = False, ledger: str | None = None
-) -> Place:
-    """The key file and its passphrase, read now; a missing file is said before anyone is asked for a passphrase."""
-    from pipelines.keycommands import Place
-    from watermarks.keystore import no_key_file
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassphraseOptions:
+    """Where the passphrase of a ring is."""
 
-    source = passphrase_source(file, fd, keyring)
-    if not new and not ring.exists():
-        raise no_key_file(ring)
-    return Place(path=ring, passphrase=source.read(new=new), ledger=ledger)
+    passphrase_file: FileOption = None
+    passphrase_fd: FdOption = None
+    passphrase_keyring: KeyringOption = None
+
+    def read(self) -> bytes:
+        """The passphrase of a ring that exists."""
+        return passphrase_source(self.passphrase_file, self.passphrase_fd, self.passphrase_keyring).read()
+
+    def place(self, ring: Path, *, new: bool = False, ledger: str | None = None) -> Place:
+        """The key file and its passphrase, read now; a missing file is said before anyone is asked for one."""
+        from pipelines.keycommands import Place
+        from watermarks.keystore import no_key_file
+
+        source = passphrase_source(self.passphrase_file, self.passphrase_fd, self.passphrase_keyring)
+        if not new and not ring.exists():
+            raise no_key_file(ring)
+        return Place(path=ring, passphrase=source.read(new=new), ledger=ledger)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """Where the passphrase of a ring's sealed copy is."""
+
+    copy_passphrase_file: CopyFileOption = None
+    copy_passphrase_fd: CopyFdOption = None
+
+    def source(self) -> PassphraseSource:
+        """To be read, or to be chosen."""
+        return passphrase_source(self.copy_passphrase_file, self.copy_passphrase_fd, option="--copy-passphrase")
 
 
 def key_scope(pairs: list[str] | None) -> KeyScope:

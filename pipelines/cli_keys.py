@@ -23,19 +23,18 @@ from pipelines.cli_common import (
     load_run_config,
     run_folder,
 )
+from pipelines.cli_groups import grouped
 from pipelines.cli_keyoptions import (
-    CopyFdOption,
-    CopyFileOption,
+    CopyOptions,
     FdOption,
-    FileOption,
     KeyringOption,
     LedgerOption,
+    PassphraseOptions,
     PurposeOption,
     RingArgument,
     ScopeOption,
     key_scope,
     passphrase_source,
-    place,
 )
 
 keys_app = typer.Typer(
@@ -70,18 +69,18 @@ def keys_new(
 
 
 @keys_app.command("show")
+@grouped
 def keys_show(
     rings: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Key ring files, of one passphrase.")],
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Lists ids, versions, states and dates of the keys of one or several rings; never a byte of them."""
     from pipelines.keycommands import Place, show
 
-    passphrase = passphrase_source(passphrase_file, passphrase_fd, passphrase_keyring).read()
-    lines, body = show([Place(path=ring, passphrase=passphrase) for ring in rings])
+    found = passphrase.read()
+    lines, body = show([Place(path=ring, passphrase=found) for ring in rings])
     finish(lines, body, as_json=as_json)
 
 
@@ -106,85 +105,81 @@ def keys_commit(
 
 
 @keys_app.command("commitments")
+@grouped
 def keys_commitments(
     ring: RingArgument,
     out: Annotated[Path | None, typer.Option("--out", help="Writes the list to this file, as JSON.")] = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Lists every commitment made under the ring's keys: every one of a release has to be paid for."""
     from pipelines.keycommands import commitments
 
-    lines, body = commitments(place(ring, passphrase_file, passphrase_fd, passphrase_keyring), out, dry_run=dry_run)
+    lines, body = commitments(passphrase.place(ring), out, dry_run=dry_run)
     finish(lines, body, as_json=as_json)
 
 
 @keys_app.command("export")
+@grouped
 def keys_export(
     ring: RingArgument,
     to: Annotated[Path, typer.Option("--to", metavar="COPY", help="File to create.")],
     key_id: Annotated[
         list[str] | None, typer.Option("--key-id", help="Only these keys' secrets (repeatable; default: all).")
     ] = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
-    copy_passphrase_file: CopyFileOption = None,
-    copy_passphrase_fd: CopyFdOption = None,
+    *,
+    passphrase: PassphraseOptions,
+    copied: CopyOptions,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Writes a sealed copy of the ring for another machine, under a passphrase of its own."""
     from pipelines.keycommands import export
 
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring)
-    copy = passphrase_source(copy_passphrase_file, copy_passphrase_fd, option="--copy-passphrase")
-    lines, body = export(here, to, copy, key_id or [], dry_run=dry_run)
+    here = passphrase.place(ring)
+    lines, body = export(here, to, copied.source(), key_id or [], dry_run=dry_run)
     finish(lines, body, as_json=as_json)
 
 
 @keys_app.command("import")
+@grouped
 def keys_import(
     ring: RingArgument,
     copy: Annotated[Path, typer.Option("--from", metavar="COPY", help="The sealed copy.")],
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     ledger: LedgerOption = None,
-    copy_passphrase_file: CopyFileOption = None,
-    copy_passphrase_fd: CopyFdOption = None,
+    copied: CopyOptions,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Brings in a copy of the same ring that goes on from this one, or makes FILE from it."""
     from pipelines.keycommands import Place, import_copy
 
-    source = passphrase_source(copy_passphrase_file, copy_passphrase_fd, option="--copy-passphrase")
-    taken = Place(path=copy, passphrase=source.read())
-    here = place(ring, passphrase_file, passphrase_fd, passphrase_keyring, new=not ring.exists(), ledger=ledger)
+    taken = Place(path=copy, passphrase=copied.source().read())
+    here = passphrase.place(ring, new=not ring.exists(), ledger=ledger)
     lines, body = import_copy(here, taken, dry_run=dry_run)
     finish(lines, body, as_json=as_json)
 
 
 @keys_app.command("derive-id")
+@grouped
 def keys_derive_id(
     ring: RingArgument,
     names: Annotated[list[str] | None, typer.Argument(metavar="[RECIPIENT]...", help="Recipients.")] = None,
     listed: Annotated[Path | None, typer.Option("--recipients", help="A file with one recipient a line.")] = None,
     key_id: KeyIdOption = None,
-    passphrase_file: FileOption = None,
-    passphrase_fd: FdOption = None,
-    passphrase_keyring: KeyringOption = None,
+    *,
+    passphrase: PassphraseOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Prints the id of each recipient's key: derived from the ring's key and stored nowhere."""
     from pipelines.keycommands import read_names, recipients
 
     wanted = [*(names or []), *(read_names(listed) if listed else [])]
-    lines, body = recipients(place(ring, passphrase_file, passphrase_fd, passphrase_keyring), wanted, key_id)
+    lines, body = recipients(passphrase.place(ring), wanted, key_id)
     finish(lines, body, as_json=as_json)
 
 
