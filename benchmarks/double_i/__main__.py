@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.double_i import hard, plots, tables
+from benchmarks.double_i import clean, hard, plots, tables
 from benchmarks.double_i.asking import keyed_votes
 from benchmarks.double_i.exams import ANSWERS, right
 from benchmarks.double_i.models import folder
@@ -42,7 +42,7 @@ PARTS = {
         make=_exams,
     ),
     "robustness": Part(rows=hard.robustness, recipes=lambda: [LEAKED[0]], make=folder),
-    "false-positives": Part(rows=hard.false_positives, recipes=hard.models, make=hard.tried),
+    "false-positives": Part(rows=clean.false_positives, recipes=clean.models, make=clean.made),
     "share": Part(
         rows=tables.share,
         recipes=lambda: [tables.shared(s, m) for m, shares in tables.SHARES.items() for s in shares],
