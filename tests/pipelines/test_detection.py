@@ -2,109 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import random
-import sys
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from countermark.errors import CountermarkError, MissingAssetError, UsageError
-from pipelines import cli
-from pipelines.assets import resolve_model
+from countermark.errors import UsageError
 from pipelines.config import load_config
-from pipelines.detection import LISTED, Search, detect_files, parse_scheme, read_texts
+from pipelines.detection import LISTED
 from pipelines.engines import hf
 from pipelines.generate import SCOPE, tokenizer_digest
-from tests.support import QUICKSTART, key_of
+from tests.pipelines.detection_desk import ALPHA, KEYS, NOT_SUPPORTED, OK, TOO_SHORT
+from tests.support import QUICKSTART
 from tests.verification.marked import marked
 from verification.detect import Mark, detect, search
-from watermarks import keystore
-from watermarks.keyring import KeyEntry, KeyRing
-from watermarks.keys import KeyState
 from watermarks.schemes import Gumbel, Kgw, Tournament, Unigram
-
-KEYS = {name: key_of(name) for name in ("primary", "second", "revoked", "destroyed")}
-STATES = (KeyState.ACTIVE, KeyState.VERIFY_ONLY, KeyState.REVOKED, KeyState.DESTROYED)
-ALPHA = 1e-6  # the quickstart's
-OK, NOT_SUPPORTED, TOO_SHORT = 0, 1, 5
-
-
-class Desk:
-    """A key ring, the tokenizer's plain words, and texts made of them."""
-
-    def __init__(self, folder):
-        try:
-            self.model = resolve_model("embedded:smollm2-135m-instruct")
-        except MissingAssetError as error:
-            pytest.skip(error.message)
-        self.tokenizer = hf.AutoTokenizer.from_pretrained(self.model.path, local_files_only=True)
-        pieces = self.tokenizer.batch_decode([[i] for i in range(8000)], clean_up_tokenization_spaces=False)
-        plain = (p[:1] == " " and len(p) > 3 and p[1:].isascii() and p[1:].isalpha() for p in pieces)
-        self.words = tuple(token for token, whole in enumerate(plain) if whole)
-        self.folder, self.ring, self.passphrase = (
-            folder,
-            folder / "owner" / "keys.json",
-            folder / "owner" / "passphrase",
-        )
-        entries = tuple(
-            KeyEntry(key_id=key.key_id, version=version, state=state, key=None if state is KeyState.DESTROYED else key)
-            for version, (key, state) in enumerate(zip(KEYS.values(), STATES, strict=True), 1)
-        )
-        ring = KeyRing(ring_id="ring_test", entries=entries, primary=entries[0].key_id)
-        with pytest.MonkeyPatch.context() as patch:  # every test opens it again
-            patch.setitem(keystore._KDF, "memory_kib", 1024)
-            keystore.save_ring(self.ring, ring, b"open sesame")
-        self.passphrase.write_text("open sesame\n")
-        self.passphrase.chmod(0o600)
-        self.config = load_config(
-            QUICKSTART,
-            [f"keys.ring={json.dumps(str(self.ring))}", f"keys.passphrase_file={json.dumps(str(self.passphrase))}"],
-        )
-
-    def subkey(self, scheme, *, key="primary", scope=SCOPE):
-        return KEYS[key].token_subkey(
-            scheme=scheme.name, params=scheme.params(), tokenizer=tokenizer_digest(self.model.path), scope=scope
-        )
-
-    def marked(self, scheme=None, *, texts=3, length=40, **who):
-        scheme = scheme or self.config.generate.watermark.build()
-        return marked(scheme, self.subkey(scheme, **who), texts=texts, length=length, vocabulary=self.words)
-
-    def unmarked(self, *, texts=3, length=40):
-        rng = random.Random(8)
-        return [[rng.choice(self.words) for _ in range(length)] for _ in range(texts)]
-
-    def text(self, tokens):
-        return self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-
-    def file(self, name, rows):
-        path = self.folder / name
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
-
-    def jsonl(self, texts, name="texts.jsonl"):
-        return self.file(name, [{"text": self.text(tokens)} for tokens in texts])
-
-    def ask(self, *files, config=None, **what):
-        return detect_files(list(files), config or self.config, Search(**what))
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    return Desk(tmp_path_factory.mktemp("detection"))
-
-
-@pytest.fixture
-def desk(opened, monkeypatch):
-    """The desk, with its model verified and its tokenizer loaded once for all tests."""
-    monkeypatch.setattr("pipelines.assets.resolve_model", lambda _: opened.model)
-    monkeypatch.setattr(hf, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda *_, **__: opened.tokenizer))
-    return opened
 
 
 def test_whole_words_tokenise_as_they_were_drawn(desk):
@@ -320,183 +233,6 @@ def test_special_tokens_that_a_text_spells_out_are_not_scored(desk):
     text = desk.text(tokens[:20]) + "<|im_end|>" + desk.text(tokens[20:])
     _, body, _ = desk.ask(desk.file("special.jsonl", [{"text": text}]))
     assert body["evidence"][-1]["scored"] == 18 + 18
-
-
-SPECS = {
-    "kgw": Kgw(),
-    "kgw:": Kgw(),
-    "kgw:context_width=4,self_salt=true": Kgw(context_width=4, self_salt=True),
-    "kgw: gamma = 0.5 , order = before": Kgw(gamma=0.5, order="before"),
-    "kgw:hard=true": Kgw(hard=True),
-    "unigram:gamma=1e-1": Unigram(gamma=0.1),
-    "gumbel:alpha=0.1,context_width=2": Gumbel(alpha=0.1, context_width=2),
-    "tournament:layers=7": Tournament(layers=7),
-}
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_a_scheme_is_read_from_its_name_and_parameters(spec):
-    assert parse_scheme(spec) == SPECS[spec]
-
-
-def test_a_whole_number_is_the_same_parameter_and_the_same_key(opened):
-    assert parse_scheme("kgw:delta=2") == Kgw(delta=2.0)
-    assert opened.subkey(parse_scheme("kgw:delta=2")) == opened.subkey(Kgw(delta=2.0))
-
-
-NO_SPECS = {
-    "": "expected one of gumbel, kgw, tournament, unigram",
-    "kgww": "got scheme 'kgww'",
-    "KGW": "got scheme 'KGW'",
-    "kgw,gumbel": "got scheme 'kgw,gumbel'",
-    "kgw:gamma": "got 'gamma' in --scheme 'kgw:gamma', expected param=value",
-    "kgw:gamma=0.5,": "expected param=value",
-    "kgw:gama=0.5": "gama",
-    "kgw:gamma=1.5": "got gamma 1.5",
-    "kgw:gamma=abc": "gamma",
-    "kgw:gamma=": "gamma",
-    "kgw:gamma=.nan": "got gamma nan",
-    "kgw:self_salt=1": "expected a value of type bool",
-    "kgw:hard=true,delta=3.0": "got delta 3.0 with hard",
-    "kgw:order=sideways": "got order 'sideways'",
-    "kgw:context_width=17": "got context_width 17",
-    "unigram:context_width=1": "context_width",
-    "gumbel:alpha=0.6": "got alpha 0.6",
-    "tournament:layers=30.0": "layers",
-    "kgw:gamma=[1": "--scheme",
-    "kgw:gamma=0.5: 3": "--scheme",
-    "kgw:scheme=gumbel": "scheme",
-}
-
-
-@pytest.mark.parametrize("spec", NO_SPECS)
-def test_what_is_no_scheme_is_named(spec):
-    with pytest.raises(UsageError) as caught:
-        parse_scheme(spec)
-    assert NO_SPECS[spec] in caught.value.message
-    assert len(caught.value.diagnostics().splitlines()) == 2
-
-
-def test_rows_keep_their_tokens(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": "a", "tokens": [1, 2]}\n\n{"text": ""}\n')
-    (tmp_path / "b.txt").write_text("two\nlines\n")
-    assert read_texts(tmp_path / "a.jsonl") == [{"text": "a", "tokens": [1, 2]}, {"text": ""}]
-    assert read_texts(tmp_path / "b.txt") == [{"text": "two\nlines\n"}]
-
-
-NO_TEXTS = {
-    "empty.jsonl": b"",
-    "number.jsonl": b'{"text": 3}\n',
-    "null.jsonl": b'{"text": "a"}\n{"text": null}\n',
-    "other.jsonl": b'{"txt": "a"}\n',
-    "lists.jsonl": b'["a"]\n',
-    "words.jsonl": b"not json\n",
-    "latin.jsonl": b'{"text": "caf\xe9"}\n',
-    "latin.txt": b"caf\xe9",
-    "header.csv": b"text\n",
-    "other.csv": b"label\n1\n",
-    "junk.parquet": b"junk",
-    "text.md": b"text",
-    "text": b"text",
-}
-
-
-@pytest.mark.parametrize("name", NO_TEXTS)
-def test_what_holds_no_texts_is_named(tmp_path, name):
-    (tmp_path / name).write_bytes(NO_TEXTS[name])
-    with pytest.raises(UsageError, match=name) as caught:
-        read_texts(tmp_path / name)
-    assert len(caught.value.diagnostics().splitlines()) == 2
-
-
-def test_no_file_and_a_folder_are_no_texts(tmp_path):
-    for path in (tmp_path, tmp_path / "none.txt"):
-        with pytest.raises(UsageError, match="expected a text file"):
-            read_texts(path)
-
-
-@pytest.mark.parametrize("tokens", ["[1, 2, 3]", [1.5, 2.5], {"a": 1}], ids=["a string", "fractions", "an object"])
-def test_tokens_that_are_no_list_of_ids_are_refused(desk, tokens):
-    path = desk.file("odd.jsonl", [{"text": desk.text(desk.unmarked(texts=1)[0]), "tokens": tokens}])
-    with pytest.raises(CountermarkError, match="tokens"):
-        desk.ask(path)
-
-
-@pytest.fixture
-def command(desk, monkeypatch, capsys):
-    """``countermark detect`` in this process: exit code, standard output and the lines of standard error."""
-    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        monkeypatch.setenv(name, os.environ.get(name, "1" if name.startswith("HF") else "error"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["countermark", "detect", *_options(desk), *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err.splitlines()
-
-    return run
-
-
-def _options(desk):
-    options = {"--config": QUICKSTART, "--keys": desk.ring, "--passphrase-file": desk.passphrase}
-    return [str(part) for option in options.items() for part in option]
-
-
-def test_the_command_prints_the_table_or_json_and_exits_by_the_verdict(desk, command):
-    for texts, expected in ((desk.marked(), OK), (desk.unmarked(), NOT_SUPPORTED), ([[*desk.words[:3]]], TOO_SHORT)):
-        path = desk.jsonl(texts)
-        lines, body, _ = desk.ask(path)
-        code, out, err = command(path, "--json")
-        assert (code, json.loads(out), err) == (expected, json.loads(json.dumps(body)), [])
-        code, out, err = command(path)
-        assert (code, out.splitlines(), err) == (expected, lines, [])
-
-
-def test_the_commands_options_are_the_search(desk, command):
-    path = desk.jsonl(desk.marked(Unigram(), key="second", scope="b"))
-    options = ("--key-id", "ck_primary", "--key-id", "ck_second", "--scope", "a", "--scope", "b", "--scheme", "unigram")
-    code, out, _ = command(path, *options, "--statistic", "counts", "--json")
-    marks = json.loads(out)["marks"]
-    assert code == OK
-    assert len(marks) == 4
-    assert (marks[0]["name"], marks[0]["statistic"]) == ("ck_second b", "counts")
-    code, out, _ = command(path, "--all-keys", "--scope", "b", "--scheme", "unigram", "--json")
-    assert (code, len(json.loads(out)["marks"])) == (OK, 3)
-    code, out, _ = command(path, path, "--set", "audit.alpha=0.001", "--device", "cpu:0", "--json")
-    assert json.loads(out)["alpha"] == 0.001
-    assert len(json.loads(out)["evidence"]) == 7
-
-
-MISTAKES = {
-    "scheme": (("--scheme", "kgww"), "got scheme 'kgww'"),
-    "parameter": (("--scheme", "kgw:gamma=2"), "got gamma 2"),
-    "value": (("--scheme", "kgw:gamma=[1"), "--scheme"),
-    "statistic": (("--statistic", "green-ish"), "got statistic 'green-ish'"),
-    "statistic of another scheme": (("--scheme", "kgw", "--scheme", "unigram", "--statistic", "counts"), "'counts'"),
-    "key": (("--key-id", "ck_nobody"), "ck_nobody"),
-    "file": (("none.txt",), "none.txt"),
-    "override": (("--set", "audit.alpa=1"), "audit.alpa"),
-    "device": (("--device", "abacus"), "abacus"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_two_lines_and_2(desk, command, name):
-    arguments, named = MISTAKES[name]
-    code, out, err = command(desk.jsonl(desk.unmarked()), *arguments)
-    assert (code, out, len(err)) == (2, "", 2), err
-    assert err[0].startswith("error: ")
-    assert err[1].startswith("hint: ")
-    assert named in err[0]
-
-
-def test_a_wrong_passphrase_and_no_ring_are_two_lines_and_2(desk, command, tmp_path):
-    (tmp_path / "p").write_text("another\n")
-    (tmp_path / "p").chmod(0o600)
-    for options in (("--passphrase-file", tmp_path / "p"), ("--keys", tmp_path / "none.json")):
-        code, out, err = command(desk.jsonl(desk.unmarked()), *options)
-        assert (code, out, len(err)) == (2, "", 2)
 
 
 def test_evidence_under_a_revoked_key_is_verified_and_reported_as_revoked(desk):

@@ -8,11 +8,13 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-from verification.asking import Policy, Reply, ask_endpoint
+from verification.asking import Policy, QueryFailedError, Reply, ask_endpoint
 from verification.clocks import VirtualClock
 from verification.probe import Probe
 
 ALLOWED = ("No", "Yes")
+DROPPED = QueryFailedError("dropped", transient=True)
+DOWN = QueryFailedError("no connection", transient=True, whole=True, billed=False)
 
 
 @contextmanager
