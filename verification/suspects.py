@@ -6,6 +6,7 @@ A suspect answers a batch of prompts with a batch of strings. A classifier's str
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countermark import libraries
@@ -108,6 +109,12 @@ class LocalChatModel:
             # merged: the same answers for a third of the time of a separate adapter
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
         self._model = model.eval()
+
+    def under(self, system: str | None, *, seed: int) -> LocalChatModel:
+        """The same loaded model under another system prompt and seed."""
+        other = copy(self)
+        other._system, other._seed = system, seed  # noqa: SLF001 - its own class
+        return other
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
         head = [] if self._system is None else [{"role": "system", "content": self._system}]

@@ -72,7 +72,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     count = len(labels.codes) if labels else sum(b.num_rows for b in stream.batches(columns=[config.columns.output]))
     context.progress.say(f"  {count} rows of {config.dataset}")
     placed = decide(key, config, stream, labels, count)
-    written, missed = rewrite_rows(key, config, stream, placed.marks, placed.rows, context.progress)
+    written, missed = rewrite_rows(key, config, stream, placed.marks, placed.rows, context)
     dropped = _unwritten(config, placed, missed)
     wear = Wear.of(key, config, placed.marks, placed.rows, labels, written=written)
     with context.progress.bar("mark rows", count) as advance:

@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import UsageError
+from countermark.files import PRIVATE_DIR_MODE, make_dir
+from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.dataset.rows import rows_of
 from verification.one_trigger import candidates
 from watermarks.carriers import styles, triggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from pipelines.dataset.config import DatasetConfig
     from pipelines.dataset.rows import Row
     from pipelines.dataset.sections import Written
+    from pipelines.stage import Context
+    from verification.suspects import LocalChatModel
     from watermarks.keys import Key
 
 _LEAST, _MOST = 0.5, 2.0
@@ -98,9 +103,12 @@ def rewrite_rows(
     stream: Any,  # noqa: ANN401 - a Stream
     marks: Mapping[str, dict[str, Any]],
     rows: Mapping[str, dict[int, int]],
-    progress: Any,  # noqa: ANN401 - a Progress
+    context: Context,
 ) -> tuple[dict[int, str], dict[str, dict[int, str]]]:
-    """Every row that a mark with ``rewrite`` takes: the texts that were written, and by mark those that were not."""
+    """Every row that a mark with ``rewrite`` takes: the texts that were written, and by mark those that were not.
+
+    Every batch of answers is kept in ``context.work``: an interrupted writing goes on with the next one.
+    """
     written: dict[int, str] = {}
     missed: dict[str, dict[int, str]] = {}
     for name in ("trigger", "style"):
@@ -109,10 +117,11 @@ def rewrite_rows(
             continue
         own = styles.STYLES.get(marks[name].get("style", "")) or candidates(key, marks[name])[0]
         asked = _requests(config, wanted.rewrite, own, rows_of(stream, rows[name]))
-        with progress.bar(f"{wanted.rewrite.model} writes the {name}", len(asked)) as advance:
+        writer = _Writer(config, wanted.rewrite, context.work / "writing")
+        with context.progress.bar(f"{wanted.rewrite.model} writes the {name}", len(asked)) as advance:
             done, missed[name] = write_all(
-                asked, own, _model(config, wanted.rewrite), attempts=wanted.rewrite.attempts, advance=advance
-            )
+                asked, own, writer.ask, attempts=wanted.rewrite.attempts, advance=advance
+            )  # fmt: skip
         written.update(done)
     return written, missed
 
@@ -137,17 +146,34 @@ def _requests(
     return asked
 
 
-def _model(config: DatasetConfig, how: Written) -> Callable[[str, Sequence[str], int], list[str]]:
-    from pipelines.assets import resolve_model
-    from verification.suspects import LocalChatModel
+class _Writer:
+    """The language model of a mark: loaded once, when the first batch is asked that nobody has written yet."""
 
-    folder, size = resolve_model(how.model).path, config.audit.batch_size
+    def __init__(self, config: DatasetConfig, how: Written, kept: Path) -> None:
+        from pipelines.assets import resolve_model
 
-    def ask(system: str, users: Sequence[str], attempt: int) -> list[str]:
-        model = LocalChatModel(
-            "writer", folder, system=system, max_new_tokens=how.max_new_tokens, temperature=how.temperature,
-            seed=config.seed + attempt,
-        )  # fmt: skip
-        return [a for start in range(0, len(users), size) for a in model.ask(users[start : start + size])]
+        model = resolve_model(how.model)
+        self._folder, self._how, self._kept = model.path, how, kept
+        self._size, self._seed = config.audit.batch_size, config.seed
+        self._sealed = [model.digest, how.max_new_tokens, how.temperature]
+        self._model: LocalChatModel | None = None
 
-    return ask
+    def ask(self, system: str, users: Sequence[str], attempt: int) -> list[str]:
+        """One answer for each user prompt; an attempt is a seed of its own."""
+        answers: list[str] = []
+        for start in range(0, len(users), self._size):
+            batch, seed = list(users[start : start + self._size]), self._seed + attempt
+            path = self._kept / f"{digest([*self._sealed, system, batch, seed])}.json"
+            if not path.exists():
+                make_dir(self._kept, mode=PRIVATE_DIR_MODE)
+                write_checked_json(path, self._loaded().under(system, seed=seed).ask(batch))
+            answers += read_checked_json(path)
+        return answers
+
+    def _loaded(self) -> LocalChatModel:
+        from verification.suspects import LocalChatModel
+
+        self._model = self._model or LocalChatModel(
+            "writer", self._folder, max_new_tokens=self._how.max_new_tokens, temperature=self._how.temperature
+        )
+        return self._model
