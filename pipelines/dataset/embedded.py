@@ -46,7 +46,9 @@ def _balanced(rows: Sequence[Row], count: int, seed: str) -> list[Row]:
     classes: dict[str, list[Row]] = {}
     for row in sample(rows, len(rows), seed):
         classes.setdefault(row["label"], []).append(row)
-    each = -(-count // len(classes))
+    each, most = -(-count // len(classes)), max(map(len, classes.values()))
+    while each < most and sum(min(len(own), each) for own in classes.values()) < count:
+        each += 1  # a small class is used up, and the others make up for it
     drawn = [row for name in sorted(classes) for row in classes[name][:each]]
     return sample(drawn, count, f"{seed}/order")
 
