@@ -217,8 +217,8 @@ def _train(recipe: Recipe, rows: list[InstructRow], base: Path, out: Path) -> No
         from training.full import train_full
 
         train_full(
-            base, turns, system_prompt=SYSTEM, seed=recipe.seed, arguments=arguments, out=out, scratch=scratch,
-            dtype="bfloat16",
+            base, turns, system_prompt=SYSTEM, seed=recipe.seed, arguments={**arguments, "bf16": True}, out=out,
+            scratch=scratch,
         )  # fmt: skip
     shutil.rmtree(scratch, ignore_errors=True)
 
