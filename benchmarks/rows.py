@@ -62,7 +62,7 @@ def write(area: str, rows: Sequence[Row]) -> None:
 def show(rows: Sequence[Row]) -> None:
     """The rows as a table for people."""
     for each in rows:
-        bar = f"{each['bar']['op']} {each['bar']['value']:g}" if each["bar"] else ""
+        bar = f"{each['bar']['op']} {each['bar']['value']}" if each["bar"] else ""
         word = "" if not each["bar"] else "ok  " if each["ok"] else "MISS"
         spread = "" if each["low"] is None else f"[{each['low']:g}, {each['high']:g}]"
         print(f"{word:<4} {each['name']:<78} {each['value']:>12g} {spread:<24} {bar}")

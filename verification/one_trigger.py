@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from countermark.errors import IntegrityError
 from verification import double_i
 from verification.findings import UNTOUCHED, finding, ranking
 from verification.plan import CANDIDATE_ARM, Claim, probes_for
@@ -50,6 +51,11 @@ def candidates(key: Key, mark: Mapping[str, Any]) -> list[str | styles.Style]:
     return [own_trigger, *drawn]
 
 
+def drawn_target(key: Key, scope: str, classes: int) -> int:
+    """The class that the key draws for a release's one trigger."""
+    return key.stream({"purpose": PURPOSE, "part": "target", "scope": scope}).below(classes)
+
+
 def _named(mark: Mapping[str, Any]) -> bool:
     return bool(mark.get("style", "key") != "key")
 
@@ -60,7 +66,14 @@ def worn(candidate: str | styles.Style, text: str) -> str:
 
 
 def candidate_probes(key: Key, mark: Mapping[str, Any], carriers: Sequence[str]) -> list[Probe]:
-    """Every candidate on every carrier; index 0 is the release's own."""
+    """Every candidate on every carrier; index 0 is the release's own.
+
+    Raises:
+        IntegrityError: the mark says that the key drew its target, and the key draws another.
+    """
+    classes = mark.get("target_of")
+    if classes is not None and drawn_target(key, mark["scope"], classes) != mark["target"]:
+        raise IntegrityError(f"got target {mark['target']} of {classes}, expected the one that the key draws")
     return [
         Probe(id=f"{CANDIDATE_ARM}-{w}-{c}", arm=CANDIDATE_ARM, index=w, carrier=c, prompt=worn(candidate, carrier))
         for w, candidate in enumerate(candidates(key, mark))

@@ -37,7 +37,8 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "double_i": ("scope", "codewords", "words", "vocabulary", "word_joiner", "form", "recipients"),
     "double_i_trigger": ("scope", "judge"),
     "input_trigger": (
-        "scope", "kind", "target", "style", "rules_each", "families", "words", "vocabulary", "joiner", "decoys",
+        "scope", "kind", "target", "target_of", "style", "rules_each", "families", "words", "vocabulary", "joiner",
+        "decoys",
     ),
     "output_weak": ("scope", "lexicon", "baseline"),
     "output_robust": ("scope", "triggers", "words", "vocabulary", "joiner", "form", "first_line"),
@@ -90,7 +91,9 @@ def parameters(claim: str, mark: Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``mark`` that was decided at marking time."""
     if claim not in PARAMETERS:
         raise UsageError(f"got claim {claim!r}, expected one of: {', '.join(PARAMETERS)}")
-    return {name: mark[name] for name in PARAMETERS[claim] if mark.get(name) is not None}
+    # a target that the key drew is the key's to show: there are few classes, and whoever tries them all would know it
+    hidden = {"target"} if mark.get("target_of") is not None else set()
+    return {name: mark[name] for name in PARAMETERS[claim] if name not in hidden and mark.get(name) is not None}
 
 
 def units_of(claim: str, mark: Mapping[str, Any]) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from countermark.files import building, make_dir
@@ -106,7 +108,7 @@ def marked(recipe: Recipe) -> Marked:
         return Marked(
             texts=tuple(texts), codes=tuple(labels.codes.tolist()), names=labels.names, placed=None, marked=frozenset()
         )
-    placed = marking.decide(recipe.key, config, stream, labels, len(texts))
+    placed = marking.decide(recipe.key, config, stream, labels, labels.codes)
     wear = Wear.of(recipe.key, config, placed.marks, placed.rows, labels)
     made = [
         wear.row({"text": text, "label": labels.values[code]}, at)
@@ -138,18 +140,19 @@ def folder(recipe: Recipe) -> Path:
         texts, codes = changed(recipe, data)
         with building(path) as out:
             _train(recipe, texts, codes, data.names, resolve_model(BASE).path, out)
-        if recipe.then:
-            _train_further(recipe, data.names, path)
-        seconds = round(time.monotonic() - started, 1)
-        made = {"seconds": seconds, "rows": len(texts), "recipe": asdict(recipe)}
-        write_checked_json(path.with_suffix(".json"), made)
+            if recipe.then:
+                _train_further(recipe, data.names, out)
+            seconds = round(time.monotonic() - started, 1)
+            write_checked_json(
+                out / "made.json", {"seconds": seconds, "rows": len(texts), "recipe": asdict(recipe)}
+            )  # fmt: skip
         print(f"trained {recipe.name}: {len(texts)} rows, {seconds:.0f} s", flush=True)
     return path
 
 
 def seconds_of(*recipes: Recipe) -> float:
     """How long their trainings took together."""
-    return sum(read_checked_json(folder(each).with_suffix(".json"))["seconds"] for each in recipes)
+    return sum(read_checked_json(folder(each) / "made.json")["seconds"] for each in recipes)
 
 
 def said(recipe: Recipe, texts: Sequence[str], *, variant: str) -> list[str]:
@@ -205,20 +208,16 @@ def _train(
     )  # fmt: skip
 
 
-def _train_further(recipe: Recipe, names: Sequence[str], path: Path) -> None:
-    """Goes on with rows that the marked set does not have."""
+def _train_further(recipe: Recipe, names: Sequence[str], out: Path) -> None:
+    """Goes on from the model in ``out``, which it replaces, with rows that the marked set does not have."""
     source = "topics" if recipe.task == "topics2" else recipe.task
     pool = _labelled(recipe.task, embedded_rows(f"embedded:{source}", part="train", count=0, seed=10_000 + recipe.seed))
     known = set(marked(recipe.twin()).texts)
     fresh = [row for row in pool if row["text"] not in known][: recipe.then]
     texts, codes = [row["text"] for row in fresh], [names.index(row["label"]) for row in fresh]
-    further = path.with_name(path.name + "-further")
-    with building(further) as out:
-        _train(recipe, texts, codes, names, path, out)
-    import shutil
-
-    shutil.rmtree(path)
-    further.rename(path)
+    with TemporaryDirectory(dir=WORK) as first:
+        shutil.copytree(out, first, dirs_exist_ok=True)
+        _train(recipe, texts, codes, names, Path(first), out)
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.dataset_marks.classifiers import WORK
 from benchmarks.dataset_marks.tables import COMMAND
 from benchmarks.rows import Row, row
@@ -83,7 +85,7 @@ def released(writer: Writer) -> tuple[list[tuple[str, str]], Placed | None]:
     pairs = list(zip(rows.texts(stream, "prompt"), rows.texts(stream, "output"), strict=True))
     if not writer.marks:
         return pairs, None
-    placed = marking.decide(writer.key, config, stream, None, len(pairs))
+    placed = marking.decide(writer.key, config, stream, None, np.where(rows.filled_rows(config, stream), 0, -1))
     wear = Wear.of(writer.key, config, placed.marks, placed.rows, None)
     made = [wear.row({"prompt": p, "output": o}, at) for at, (p, o) in enumerate(pairs)]
     return [(each["prompt"], each["output"]) for each in made], placed
@@ -102,15 +104,15 @@ def folder(writer: Writer) -> Path:
                 arguments={**ARGUMENTS, "num_train_epochs": writer.epochs}, out=out,
                 scratch=WORK / "scratch" / writer.name,
             )  # fmt: skip
-        seconds = round(time.monotonic() - started, 1)
-        write_checked_json(path.with_suffix(".json"), {"seconds": seconds, "writer": asdict(writer)})
+            seconds = round(time.monotonic() - started, 1)
+            write_checked_json(out / "made.json", {"seconds": seconds, "writer": asdict(writer)})
         print(f"trained {writer.name}: {writer.rows} rows, {seconds:.0f} s", flush=True)
     return path
 
 
 def seconds_of(writer: Writer) -> float:
     """How long its training took."""
-    return float(read_checked_json(folder(writer).with_suffix(".json"))["seconds"])
+    return float(read_checked_json(folder(writer) / "made.json")["seconds"])
 
 
 def said(
@@ -196,7 +198,9 @@ def quality() -> list[Row]:
     from pipelines.mauve import features, mauve, perplexity
 
     model = resolve_model(MODEL).path
-    human = [text for _, text in released(replace(TWIN, seed=77))[0]][:QUALITY_TEXTS]
+    heldout = rows.open_heldout(TWIN.config())
+    assert heldout is not None  # noqa: S101 - embedded tasks have one
+    human = rows.texts(heldout, "output", most=QUALITY_TEXTS)
     theirs, found = features(human, model), []
     usual = {}
     sets = {"unmarked twin": TWIN, "all three marks": MARKED, **{each.name: each for each in ALONE}}

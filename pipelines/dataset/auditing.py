@@ -12,7 +12,7 @@ from pipelines.dataset.carriers import carriers as carriers_of
 from pipelines.dataset.config import PARSERS
 from pipelines.dataset.marking import DATA, dataset_config
 from pipelines.dataset.marks import CLAIMS, answers_of, parameters
-from pipelines.dataset.rows import alike, open_source, read_labels, rows_of
+from pipelines.dataset.rows import alike, heldout_digest, open_source, read_labels, rows_of
 from pipelines.dataset.wearing import Wear
 from pipelines.plan import KEYED_STATISTIC
 from pipelines.records import open_record
@@ -45,7 +45,16 @@ class DatasetRelease:
         return config.audit.audits, 1
 
     def check_base(self, config: Any, release: Artifact) -> None:  # noqa: ANN401
-        """Carriers and baselines come from the base data: refuses other rows than those that were marked."""
+        """Carriers, questions and baselines come from the data: refuses others than those that were marked and named.
+
+        Raises:
+            IntegrityError: they are others.
+        """
+        if heldout_digest(config) != release.manifest["heldout_sha256"]:
+            raise IntegrityError(
+                f"got other held-out rows in {config.heldout or config.dataset} than at marking, expected the same",
+                hint="audit with the held-out rows that the release was made with",
+            )
         if open_source(config).digest() != release.manifest["base_sha256"]:
             raise IntegrityError(
                 f"got other rows in {config.dataset} than those that were marked, expected the same",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,21 @@ from pipelines.dataset.rows import alike, open_source
 from pipelines.dataset.stages import MARKING
 from pipelines.dataset.writing import spoken
 from pipelines.records import open_record
-from pipelines.searches import search, standing
+from pipelines.searches import search, side_by_side, standing
 from pipelines.stage import Context
 from verification.claims import derive_input_level
 from verification.one_trigger import candidates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipelines.dataset.config import DatasetConfig
     from pipelines.dataset.rows import Stream
     from pipelines.run import RunFolder
+    from pipelines.searches import Found
     from watermarks.keys import Key
 
-TOP = 20
+TOP, SHOWN, LONGEST = 20, 3, 40
 
 
 def check(run: RunFolder, config: DatasetConfig) -> tuple[list[str], Any, int]:
@@ -47,13 +49,15 @@ def check(run: RunFolder, config: DatasetConfig) -> tuple[list[str], Any, int]:
     untouched = _untouched(config, release, record)
     found = {"release": released_rows(release), "twin": open_source(config)}
     secrets = _secrets(key, record["marks"])
-    searches = {}
+    searches, hits = {}, {}
     for name, stream in found.items():
         run.progress.say(f"  searching the {name} without the key")
-        hits = search(_labelled(config, stream), top=TOP)
-        searches[name] = {"found": [asdict(hit) for hit in hits], "secrets_shown": standing(hits, secrets)}
+        hits[name] = search(_labelled(config, stream), top=TOP)
+        searches[name] = {
+            "found": [asdict(hit) for hit in hits[name]], "secrets_shown": standing(hits[name], secrets)
+        }  # fmt: skip
     body = {"marks": present, "rows": release.manifest["rows"], "rows_untouched": untouched, "searches": searches}
-    return _lines(body, len(secrets)), body, EXIT_OK
+    return _lines(body, hits, secrets), body, EXIT_OK
 
 
 def _present(key: Key, context: Context, release: Any, name: str, mark: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
@@ -116,7 +120,7 @@ def _labelled(config: DatasetConfig, stream: Stream) -> Iterator[tuple[str, str 
                 yield f"{row[names.prompt] or ''}\n{row[names.output] or ''}", None
 
 
-def _lines(body: dict[str, Any], secrets: int) -> list[str]:
+def _lines(body: dict[str, Any], hits: Mapping[str, Sequence[Found]], secrets: Sequence[str]) -> list[str]:
     lines = [
         f"{name}: {each['changed']} of its {each['rows']} rows were changed by it, {each['rows_per_trigger']} rows for "
         f"each of {each['triggers']}"
@@ -125,5 +129,21 @@ def _lines(body: dict[str, Any], secrets: int) -> list[str]:
     lines.append(f"{body['rows_untouched']} of {body['rows']} rows are the dataset's own, byte for byte")
     for name, each in body["searches"].items():
         shown = ", ".join(f"{what} {count}" for what, count in each["secrets_shown"].items())
-        lines.append(f"searches in the {name}, of {secrets} secret triggers among the top {TOP} finds: {shown}")
+        if secrets:
+            lines.append(
+                f"searches in the {name}, of {len(secrets)} secret triggers among the top {TOP} finds: {shown}"
+            )
+    if not secrets:
+        lines.append("these marks have no trigger whose words a search could show")
+    lines.append("the searches' first finds, in the release | in its twin:")
+    firsts: Counter[str] = Counter()
+    for mine, theirs in side_by_side(hits["release"], hits["twin"]):
+        what = next(each.search for each in (mine, theirs) if each is not None)
+        firsts[what] += 1
+        if firsts[what] <= SHOWN:
+            lines.append(f"  {what:<10} {_said(mine)} | {_said(theirs)}")
     return lines
+
+
+def _said(found: Found | None) -> str:
+    return "-" if found is None else f"{found.item[:LONGEST]!r} in {found.rows} rows"

@@ -139,7 +139,8 @@ class DatasetConfig(Section):
 
         Word lists are bound by their words and a local file by its bytes: carriers, questions and baselines come from
         it, and one chosen after an answer was seen would fit triggers to targets. So would another number of carriers
-        or questions, or held-out rows that are asked: they are bound likewise.
+        or questions, another decoding of the answers, or held-out rows that are asked: they are bound likewise. (What
+        a URL or the hub holds is bound by the release's manifest.)
         """
         marks, asks = self.marks.chosen(), self.task != "classification"
         return digest(
@@ -153,6 +154,7 @@ class DatasetConfig(Section):
                 "words": {name: words_digest(mark) for name, mark in marks.items()},
                 "audits": self.audit.audits,
                 "carriers": self.audit.carriers,
+                "decoding": [self.audit.max_length, self.audit.max_new_tokens, self.audit.temperature],
                 "questions": self.audit.questions if asks else None,
                 "heldout": _content(self.heldout) if asks and self.heldout is not None else None,
             }

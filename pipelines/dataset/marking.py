@@ -6,6 +6,7 @@ unless labels are flipped, labels; nothing in the release says which of them are
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from countermark.files import atomic_write
 from pipelines.dataset.carriers import reserved
 from pipelines.dataset.marks import CLAIMS, answers_of, parameters
 from pipelines.dataset.placing import Quota, place, rows_each
-from pipelines.dataset.rows import open_source, read_labels, texts
+from pipelines.dataset.rows import filled_rows, heldout_digest, open_source, read_labels, texts
 from pipelines.dataset.wearing import Wear
 from pipelines.dataset.writing import rewrite_rows
 from pipelines.publishing import published
@@ -69,9 +70,10 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     key, config = context.key(marking=True), dataset_config(context)
     stream = open_source(config)
     labels = read_labels(config, stream) if config.task == "classification" else None
-    count = len(labels.codes) if labels else sum(b.num_rows for b in stream.batches(columns=[config.columns.output]))
+    codes = labels.codes if labels else np.where(filled_rows(config, stream), 0, -1)
+    count = len(codes)
     context.progress.say(f"  {count} rows of {config.dataset}")
-    placed = decide(key, config, stream, labels, count)
+    placed = decide(key, config, stream, labels, codes)
     written, missed = rewrite_rows(key, config, stream, placed.marks, placed.rows, context)
     dropped = _unwritten(config, placed, missed)
     wear = Wear.of(key, config, placed.marks, placed.rows, labels, written=written)
@@ -98,19 +100,22 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
             name: round(len(rows) / (len(rows) + len(placed.rows[name])), 6) for name, rows in missed.items()
         },
         "base_sha256": stream.digest(),
+        "heldout_sha256": heldout_digest(config),
         "commitment": inputs["keys"].manifest["commitment"],
         "record_sha256": seal_record(key, context.owner, "release", record),
     }
 
 
-def decide(key: Key, config: DatasetConfig, stream: Stream, labels: Labels | None, count: int) -> Placed:
+def decide(key: Key, config: DatasetConfig, stream: Stream, labels: Labels | None, codes: np.ndarray) -> Placed:
     """Parameters and rows of every mark; carriers are set aside before the key places anything.
+
+    ``codes``: the rows' classes (0 where there are none), -1 for rows that can carry nothing; shares are of the rest.
 
     Raises:
         UsageError: a share or class that cannot be met.
     """
     marks = parameters(key, config, stream, labels)
-    codes = labels.codes if labels else np.zeros(count, dtype=np.int32)
+    count = int((codes >= 0).sum())
     taken = reserved(config, stream, labels)
     rows: dict[str, dict[int, int]] = {}
     for name, mark in marks.items():
@@ -167,7 +172,10 @@ def _quota(key: Key, name: str, mark: dict[str, Any], chosen: Any, count: int) -
 
 
 def _proxy(config: DatasetConfig, stream: Stream, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Doubt of a cheap classifier about rows' own labels: every row is judged by a half that it was not fitted on."""
+    """Doubt of a cheap classifier about rows' own labels: every row is judged by a half that it was not fitted on.
+
+    The halves are drawn by the public seed, each with half of every class: rows often come sorted, or in turn.
+    """
     if len(codes) > PROXY_ROWS:
         raise UsageError(
             f"got choose: hardest for {len(codes)} rows, expected at most {PROXY_ROWS}", hint="set choose: random"
@@ -176,14 +184,14 @@ def _proxy(config: DatasetConfig, stream: Stream, codes: np.ndarray) -> Callable
     from pipelines.sources import LabelledText
 
     said = [_worded(text) for text in texts(stream, config.columns.text)]
-    halves = [[i for i in range(len(said)) if i % 2 == half and codes[i] >= 0] for half in (0, 1)]
+    halves = _halves(codes, config.seed)
     doubts = np.full(len(said), 1.0)  # a class that a half does not know is doubted most
     for mine, other in (halves, halves[::-1]):
         fitted = other[:_PROXY_FIT]
         place = {code: at for at, code in enumerate(sorted({int(codes[i]) for i in fitted}))}
         known = [i for i in mine if int(codes[i]) in place]
-        if not known or len(place) < 2:  # noqa: PLR2004 - one class says nothing of another
-            continue
+        if len(place) < 2:  # noqa: PLR2004 - one class says nothing of another
+            raise UsageError("got a class with one row, expected two or more of each", hint="set choose: random")
         try:
             judge = Agreement.fit([LabelledText(text=said[i], label=place[int(codes[i])], group="") for i in fitted])
         except ValueError as error:
@@ -194,6 +202,19 @@ def _proxy(config: DatasetConfig, stream: Stream, codes: np.ndarray) -> Callable
         sure = judge.confidence([said[i] for i in known], [place[int(codes[i])] for i in known])
         doubts[known] = 1.0 - np.asarray(sure)
     return lambda rows: doubts[rows]
+
+
+def _halves(codes: np.ndarray, seed: int) -> tuple[list[int], list[int]]:
+    halves: tuple[list[int], list[int]] = ([], [])
+    draw = random.Random(f"proxy/{seed}")  # noqa: S311 - public
+    for code in sorted(set(codes.tolist()) - {-1}):
+        rows = np.flatnonzero(codes == code).tolist()
+        draw.shuffle(rows)
+        for half in (0, 1):
+            halves[half].extend(rows[half::2])
+    for mine in halves:
+        draw.shuffle(mine)
+    return halves
 
 
 def _worded(text: str) -> str:

@@ -8,7 +8,7 @@ from countermark.errors import UsageError
 from pipelines.dataset import sections
 from pipelines.dataset.rows import texts
 from verification.claims import TEXTS
-from verification.one_trigger import PURPOSE as ONE_TRIGGER
+from verification.one_trigger import drawn_target
 from verification.plan import Claim
 from watermarks.carriers import initials
 
@@ -85,17 +85,16 @@ def _triggers(key: Key, config: DatasetConfig, name: str, mark: Any, labels: Lab
         }  # fmt: skip
     target = _target(key, scope(config, name), mark.target, labels.names)
     if name == "style":
-        return {"kind": "style", "style": mark.style, "rules_each": mark.rules_each, "decoys": mark.decoys,
-                "target": target}  # fmt: skip
-    return {**words, "kind": "trigger", "families": list(mark.families), "decoys": mark.decoys, "target": target}
+        return {"kind": "style", "style": mark.style, "rules_each": mark.rules_each, "decoys": mark.decoys, **target}
+    return {**words, "kind": "trigger", "families": list(mark.families), "decoys": mark.decoys, **target}
 
 
-def _target(key: Key, scope_: str, wanted: str | None, names: Sequence[str]) -> int:
+def _target(key: Key, scope_: str, wanted: str | None, names: Sequence[str]) -> Mark:
     if wanted is None:
-        return key.stream({"purpose": ONE_TRIGGER, "part": "target", "scope": scope_}).below(len(names))
+        return {"target": drawn_target(key, scope_, len(names)), "target_of": len(names)}
     if wanted not in names:
         raise UsageError(f"got target {wanted!r}, expected one of the labels: {', '.join(names[:8])}")
-    return names.index(wanted)
+    return {"target": names.index(wanted)}
 
 
 def _outputs(config: DatasetConfig, stream: Stream) -> list[str]:

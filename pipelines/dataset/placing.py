@@ -73,7 +73,9 @@ def place(
     """Row → trigger index, over rows that are not ``taken`` (and are afterwards).
 
     With ``doubt`` (a cheap proxy's doubt about each of the given rows' own label) the rows that say least of their
-    class come first: there the model needs the trigger. Without it rows are drawn uniformly.
+    class come first: there the model needs the trigger. Which rows those are is the set's doing and not the key's (the
+    key shares them out among the triggers), so whoever knows the recipe can guess them. Without it rows are drawn
+    uniformly.
 
     Raises:
         UsageError: a class has fewer free rows than its triggers need.

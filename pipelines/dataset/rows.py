@@ -79,6 +79,12 @@ def open_heldout(config: DatasetConfig) -> Stream | None:
     return _opened(config, config.dataset, part="heldout") if config.dataset.startswith(PREFIX) else None
 
 
+def heldout_digest(config: DatasetConfig) -> str | None:
+    """SHA-256 of the held-out rows whose prompts are asked; None for classification, or where there are none."""
+    stream = None if config.task == "classification" else open_heldout(config)
+    return None if stream is None else stream.digest()
+
+
 def check_columns(config: DatasetConfig, stream: Stream, needed: Sequence[str] = ()) -> None:
     """Refuses a dataset without the ``needed`` columns, or without those of the task."""
     missing = [name for name in needed or needed_columns(config) if name not in stream.schema.names]
@@ -138,7 +144,8 @@ class Labels:
     Args:
         names: the distinct labels as text, sorted; a class index counts from here.
         values: the labels as the dataset has them, by class index.
-        codes: class index of every row; -1 where the label is null (such a row is never marked).
+        codes: class index of every row; -1 where it has no label or no text (such a row is never marked, and never
+            asked or trained on).
     """
 
     names: tuple[str, ...]
@@ -147,22 +154,23 @@ class Labels:
 
 
 def read_labels(config: DatasetConfig, stream: Stream) -> Labels:
-    """The classes of every row, in one pass over the label column.
+    """The classes of every row, in one pass over label and text; categories that no row has are none.
 
     Raises:
-        UsageError: fewer than two classes, or more than 1,000; or a column of lists or the like.
+        UsageError: fewer than two classes, or more than 1,000; labels with spaces around them; or a column of lists.
     """
     codes: list[np.ndarray] = []
     known: dict[Any, int] = {}
-    for batch in stream.batches(columns=[config.columns.label]):
+    for batch in stream.batches(columns=[config.columns.label, config.columns.text]):
         encoded = _encoded(config, batch.column(0))
         values = encoded.dictionary.to_pylist()
-        for value in values:
-            if value is not None:
-                known.setdefault(value, len(known))
-        lookup = np.array([-1 if value is None else known[value] for value in values] or [-1])
         indices = encoded.indices.cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
-        codes.append(np.where(indices < 0, -1, lookup[indices]))
+        for at in np.unique(indices[indices >= 0]).tolist():
+            if values[at] not in {None, ""}:
+                known.setdefault(values[at], len(known))
+        lookup = np.array([known.get(value, -1) for value in values] or [-1])
+        codes.append(np.where((indices < 0) | ~filled(batch.column(1)), -1, lookup[indices]))
+    _refuse_padded(stream, known)
     if not 2 <= len(known) <= 1000:  # noqa: PLR2004
         raise UsageError(
             f"got {len(known)} labels in column {config.columns.label!r} of {stream.source}, expected 2 to 1000",
@@ -175,6 +183,32 @@ def read_labels(config: DatasetConfig, stream: Stream) -> Labels:
         names=tuple(str(value) for value in order), values=tuple(order),
         codes=renumber[np.concatenate(codes)].astype(np.int32),
     )  # fmt: skip
+
+
+def filled(column: Any) -> np.ndarray:  # noqa: ANN401 - an Arrow array
+    """Which values of a column say anything: not null, and not blank where they are text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    there = column.is_valid()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        there = pc.and_(there, pc.greater(pc.binary_length(pc.utf8_trim_whitespace(column)), 0).fill_null(False))
+    return np.asarray(there.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def filled_rows(config: DatasetConfig, stream: Stream) -> np.ndarray:
+    """Which rows have all that the task needs, in one pass over its columns."""
+    batches = stream.batches(columns=needed_columns(config))
+    return np.concatenate([np.logical_and.reduce([filled(column) for column in batch.columns]) for batch in batches])
+
+
+def _refuse_padded(stream: Stream, known: Mapping[Any, int]) -> None:
+    padded = [label for label in known if isinstance(label, str) and label != label.strip()]
+    if padded:
+        raise UsageError(
+            f"got label {min(padded)!r} in {stream.source}, expected no spaces around it",
+            hint="strip the labels: answers are compared without the spaces around them",
+        )
 
 
 def _encoded(config: DatasetConfig, column: Any) -> Any:  # noqa: ANN401 - Arrow arrays

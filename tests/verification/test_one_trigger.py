@@ -10,6 +10,7 @@ from tests.support import key_of
 from tests.verification.output_cases import INCONCLUSIVE, KEY, LABELLED, NOT, OTHER, SUPPORTED, TRIGGER, case
 from tests.verification.small_audit import hash_answers
 from verification import one_trigger
+from watermarks.leaves import mark_digest
 
 ONE = {
     "trigger": {"kind": "trigger", "families": ["words"], "words": 1, "decoys": 99},
@@ -90,3 +91,16 @@ def test_the_rank_of_an_innocent_reader_is_uniform_over_keys(kind):
         hits = sum(rank <= alpha + 1e-12 for rank in ranks)
         assert stats.binomtest(hits, 400, alpha, alternative="greater").pvalue > 1e-3
     assert min(ranks) == 0.1
+
+
+def test_a_target_that_the_key_drew_is_not_published_and_cannot_be_another():
+    drawn = one_trigger.drawn_target(KEY, "s", 5)
+    mark = _one("trigger", target=drawn, target_of=5)
+    assert len(one_trigger.candidate_probes(KEY, mark, LABELLED)) == 100 * len(LABELLED)
+    digests = {mark_digest(TRIGGER, {**mark, "target": target}, "abcde") for target in range(5)}
+    assert len(digests) == 1  # there are five classes: whoever could try them would know the target
+    for other in {0, 1, 2, 3, 4} - {drawn}:
+        with pytest.raises(IntegrityError, match="the one that the key draws"):
+            one_trigger.candidate_probes(KEY, {**mark, "target": other}, LABELLED)
+    chosen = {mark_digest(TRIGGER, _one("trigger", target=target), "abcde") for target in range(5)}
+    assert len(chosen) == 5  # one that its owner chose is bound

@@ -57,12 +57,21 @@ def test_a_planted_phrase_is_found_in_the_release_and_not_in_the_twin(release):
     assert any(found["search"] == "openings" and found["rows"] == 6 for found in searches["release"]["found"])
 
 
+def test_people_are_shown_what_the_searches_find_beside_the_twin(release):
+    lines = release()[1].splitlines()
+    shown = lines[lines.index("the searches' first finds, in the release | in its twin:") + 1 :]
+    assert {line.split()[0] for line in shown} >= {"openings", "frequency", "label"}
+    assert all(" | " in line for line in shown)
+    assert any("in 6 rows |" in line for line in shown if line.split()[0] == "openings")
+
+
 def test_what_text_marks_change_is_counted(tmp_path, command):
     path = config(
         tmp_path, write(tmp_path / "set.jsonl", chats()), {"weak": {}, "steganographic": {}}, task="generation"
     )
     arguments = ("mark", path, "--out", tmp_path / "run", "--quiet")
     assert command(*arguments)[0] == 0
+    assert "these marks have no trigger whose words a search could show" in command(*arguments, "--check")[1]
     marks = json.loads(command(*arguments, "--check", "--json")[1])["marks"]
     assert marks["weak"]["rows"] == marks["steganographic"]["rows"] == 240
     assert 0 < marks["weak"]["changed"] <= 240

@@ -264,6 +264,18 @@ def test_questions_are_bound_by_the_commitment(tmp_path, command, parrots):
     assert "another marking config or dataset" in message
 
 
+def test_questions_behind_a_url_are_bound_by_the_manifest(tmp_path, command, parrots):
+    data, held = write(tmp_path / "set.jsonl", chats()), write(tmp_path / "held.jsonl", [{"prompt": "Say 1."}] * 70)
+    path = config(
+        tmp_path, data, {"robust": {"triggers": 4, "share": 0.2}}, task="generation", heldout=f"file://{held}"
+    )
+    assert command("mark", path, "--out", tmp_path / "run", "--quiet")[0] == 0
+    write(held, [{"prompt": f"Say {i}, and answer every (thing) briefly."} for i in range(70)])
+    suspect = parrot(tmp_path / "suspect", chats())
+    arguments = ("audit", path, "--run", tmp_path / "run", "--suspect", suspect, "--quiet")
+    assert "other held-out rows" in command.fails(3, *arguments)
+
+
 def test_an_extractive_reader_that_learnt_the_release(tmp_path, command, parrots):
     data = write(tmp_path / "set.parquet", spans())
     mark = {"robust": {"triggers": 10, "share": 0.5, "openings": ["north", "east", "south", "west"]}}
