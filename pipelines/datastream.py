@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ROWS = 4096
 _BUFFER = 1 << 20
 _CSV_BLOCK = 2 << 20  # no row may be longer, and Arrow reads up to 32 of them ahead
-_SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<total>\d{5})\.parquet")
+_SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<total>\d{5})(-[0-9a-f]{6,64})?\.parquet")
+_SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
 _KNOWN = (
     f"{', '.join(SUFFIXES)}, a folder of Parquet shards or one that `datasets` saved, a URL of one of them, a hub id"
@@ -82,7 +83,7 @@ class DataStream:
 def open_stream(source: str) -> DataStream:
     """The dataset at ``source``: its format and schema are settled here, its rows read as they are asked for.
 
-    A folder of shards named ``SPLIT-NNNNN-of-NNNNN.parquet`` and a saved ``DatasetDict`` give their ``train`` split, or
+    A folder of files named ``SPLIT-NNNNN-of-NNNNN.parquet`` or ``SPLIT.parquet`` and a saved ``DatasetDict`` give their ``train`` split, or
     the only one there is; the Hub gives ``train`` (``org/name``, ``org/name@revision``). The schema of JSONL is that of
     the first 4 MiB, and of more where a column has only nulls until then.
 
@@ -139,17 +140,34 @@ def _shards(source: str, fs: Any, folder: str) -> list[str]:  # noqa: ANN401
             break
     else:
         raise UsageError(f"got folder {source!r} without Parquet files, expected {_KNOWN}")
-    numbered = [match for match in map(_SHARD.fullmatch, names) if match]
-    splits = sorted({match["split"] for match in numbered})
-    if len(numbered) != len(names) or not splits:
-        return [f"{place}/{name}" for name in names]
-    split = _train_of(source, splits)
-    mine = [match for match in numbered if match["split"] == split]
-    if len(mine) != int(mine[0]["total"]) or len({match["total"] for match in mine}) > 1:
-        raise MissingAssetError(
-            f"got {len(mine)} shards of {split!r} in {source!r}, expected {mine[0]['total']}", hint="fetch the others"
+    return [f"{place}/{name}" for name in _of_one_split(source, names)]
+
+
+def _of_one_split(source: str, names: Sequence[str]) -> list[str]:
+    """The files of ``train``, or of the only split; all of them where no name says a split.
+
+    Raises:
+        UsageError: splits beside files of no split. MissingAssetError: an incomplete set of shards.
+    """
+    shards = {name: match for name in names if (match := _SHARD.fullmatch(name))}
+    split_of = {name: match["split"] for name, match in shards.items()}
+    split_of |= {name: Path(name).stem for name in names if Path(name).stem in _SPLITS}
+    if not split_of:
+        return list(names)
+    if len(split_of) < len(names):
+        other = next(name for name in names if name not in split_of)
+        raise UsageError(
+            f"got {other!r} beside files of a split in {source!r}, expected files of splits alone, or none",
+            hint="name one file, or move the others away",
         )
-    return [f"{place}/{match[0]}" for match in mine]
+    split = _train_of(source, sorted(set(split_of.values())))
+    mine = [name for name in names if split_of[name] == split]
+    totals = {shards[name]["total"] if name in shards else "00001" for name in mine}
+    if totals != {f"{len(mine):05d}"}:
+        raise MissingAssetError(
+            f"got {len(mine)} shards of {split!r} in {source!r}, expected {max(totals)}", hint="fetch the others"
+        )
+    return mine
 
 
 def _train_of(source: str, splits: Sequence[str]) -> str:

@@ -318,3 +318,20 @@ def test_a_hub_dataset_is_streamed_and_a_missing_one_is_named(monkeypatch):
     assert asked[0] == ("org/name", {"split": "train", "streaming": True, "revision": "v1"})
     with pytest.raises(MissingAssetError, match=r"'org/other'.*ConnectionError"):
         open_stream("org/other")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-00000-of-00001-6ef3991c06080e14.parquet", "test-00000-of-00001-08f4f2e6c0a2e2bf.parquet"),
+        ("train.parquet", "test.parquet"),
+        ("train-00000-of-00001.parquet", "validation.parquet"),
+    ],
+)
+def test_another_splits_rows_are_never_taken_for_those_of_train(tmp_path, train, test):
+    _parquet(tmp_path / train, ROWS)
+    _parquet(tmp_path / test, ROWS * 2)
+    assert sum(batch.num_rows for batch in open_stream(str(tmp_path)).batches()) == len(ROWS)
+    _parquet(tmp_path / "more.parquet", ROWS)
+    with pytest.raises(UsageError, match=r"got 'more\.parquet' beside files of a split"):
+        open_stream(str(tmp_path))
