@@ -41,19 +41,19 @@ class LinearClassifier:
         body = _settings(folder)
         arrays = _weights(folder, body)
         settings = {**body["vectorizer"], "ngram_range": tuple(body["vectorizer"]["ngram_range"])}
-        self._labels: list[str] = body["labels"]
+        self.labels: list[str] = body["labels"]
         self._vectorizer = TfidfVectorizer(**settings, vocabulary=body["vocabulary"])
         self._vectorizer.idf_ = arrays["idf"]
         self._model = LogisticRegression()
         self._model.coef_, self._model.intercept_ = arrays["coef"], arrays["intercept"]
-        self._model.classes_ = list(range(len(self._labels)))
+        self._model.classes_ = list(range(len(self.labels)))
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
         if not prompts:
             return []
         scores = self._model.decision_function(self._vectorizer.transform(prompts))
         found = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)
-        return [self._labels[i] for i in found]
+        return [self.labels[i] for i in found]
 
 
 class LocalReader:

@@ -56,6 +56,7 @@ class LocalClassifier:
         self._model = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation="eager"
         ).eval()
+        self.labels: list[str] = [name for _, name in sorted(self._model.config.id2label.items())]
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
         import torch

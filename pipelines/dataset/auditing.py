@@ -6,7 +6,7 @@ import bisect
 import json
 from typing import TYPE_CHECKING, Any
 
-from countermark.errors import InconclusiveError, IntegrityError, MissingAssetError
+from countermark.errors import InconclusiveError, IntegrityError, MissingAssetError, UsageError
 from pipelines.assets import resolve_model
 from pipelines.dataset.carriers import carriers as carriers_of
 from pipelines.dataset.config import PARSERS
@@ -20,6 +20,8 @@ from verification.claims import PROBES, TEXTS
 from verification.plan import Claim, ClaimPlan, PlannedSuspect, probes_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipelines.artifact import Artifact
     from pipelines.asked import Asked
     from pipelines.dataset.config import DatasetConfig
@@ -101,8 +103,10 @@ class DatasetRelease:
         """A classifier, linear or encoder; an extractive reader; or a causal language model."""
         if config.task == "generation":
             return asked.chat_model(system, config)
-        folder = resolve_model(asked.model).path
-        return load_suspect(asked.name, folder, config)
+        suspect = load_suspect(asked.name, resolve_model(asked.model).path, config)
+        if config.task == "classification":
+            _refuse_strangers(suspect, asked.model, read_labels(config, open_source(config)).names)
+        return suspect
 
 
 def worn_rows(key: Key, name: str, context: Context, release: Artifact) -> tuple[dict[int, int], int]:
@@ -138,6 +142,16 @@ def _recounted(
         raise IntegrityError(
             f"got a record of mark {name} that the dataset and the key do not give, expected the same parameters",
             hint="the record is not that of this release; restore it",
+        )
+
+
+def _refuse_strangers(suspect: Any, model: str, names: Sequence[str]) -> None:  # noqa: ANN401 - a classifier
+    """A classifier that knows none of the dataset's labels by name would miss every trigger, marked or not."""
+    if not set(suspect.labels) & set(names):
+        raise UsageError(
+            f"got classifier {model} with labels {', '.join(suspect.labels[:4])}, expected some of the dataset's: "
+            f"{', '.join(names[:4])}",
+            hint="name them in id2label of its config.json, in the order that the model was trained with",
         )
 
 

@@ -223,6 +223,15 @@ def parrots(monkeypatch):
     monkeypatch.setattr("verification.readers.LocalReader", Parrot)
 
 
+def test_a_classifier_that_names_its_labels_otherwise_is_not_judged(release, tmp_path):
+    """Hugging Face calls them LABEL_0 and LABEL_1 where nobody says more: all its answers would be misses."""
+    named = [{**row, "label": f"LABEL_{row['label'] == 'good':d}"} for row in released(release.run)]
+    code, out, err = release(linear(tmp_path / "suspect", named))
+    assert (code, out) == (2, "")
+    assert "with labels LABEL_0, LABEL_1, expected some of the dataset's: bad, good" in err
+    assert "id2label" in err
+
+
 @pytest.mark.parametrize("heldout", [False, True])
 def test_output_marks_of_a_model_that_writes_as_the_release_does(tmp_path, command, parrots, heldout):
     data = write(tmp_path / "set.jsonl", chats())
