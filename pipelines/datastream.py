@@ -83,7 +83,7 @@ class DataStream:
 def open_stream(source: str) -> DataStream:
     """The dataset at ``source``: its format and schema are settled here, its rows read as they are asked for.
 
-    A folder of files named ``SPLIT-NNNNN-of-NNNNN.parquet`` or ``SPLIT.parquet``, and a saved ``DatasetDict``, give their
+    A folder of files named ``SPLIT-NNNNN-of-NNNNN.parquet`` or ``SPLIT.parquet`` and a saved ``DatasetDict`` give their
     ``train`` split, or the only one there is; the Hub gives ``train`` (``org/name``, ``org/name@revision``). The schema
     of JSONL is that of the first 4 MiB, and of more where a column has only nulls until then.
 

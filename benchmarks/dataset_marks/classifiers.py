@@ -12,12 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from countermark.files import building, make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
 from pipelines.dataset import marking, rows
 from pipelines.dataset.config import DatasetConfig
 from pipelines.dataset.embedded import embedded_rows
+from pipelines.dataset.placing import set_aside
 from pipelines.dataset.wearing import Wear
 from watermarks.keys import Key, wrong_key
 
@@ -82,6 +85,7 @@ class Recipe:
             {
                 "kind": "dataset", "name": "bench", "seed": self.seed, "dataset": f"embedded:{source}",
                 "rows": self.rows, "task": "classification", "marks": marks,
+                "audit": {"carriers": 2 if self.task == "topics" else 4},
             }
         )  # fmt: skip
 
@@ -118,6 +122,13 @@ def marked(recipe: Recipe) -> Marked:
         texts=tuple(row["text"] for row in made), codes=tuple(labels.names.index(row["label"]) for row in made),
         names=labels.names, placed=placed, marked=frozenset(at for each in placed.rows.values() for at in each),
     )  # fmt: skip
+
+
+def carriers(recipe: Recipe, each: int | None = None) -> list[str]:
+    """An audit's carriers: rows of the set that are never marked, ``each`` of every class (default: the config's)."""
+    config, data = recipe.config(), marked(recipe.twin())
+    chosen = set_aside(np.asarray(data.codes), each or config.audit.carriers, str(config.seed))
+    return [data.texts[row] for row in chosen]
 
 
 @lru_cache(maxsize=4)

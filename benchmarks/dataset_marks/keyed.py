@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from benchmarks.dataset_marks.classifiers import Recipe, held_out, marked, right, said, seconds_of
+from benchmarks.dataset_marks.classifiers import Recipe, carriers, held_out, marked, right, said, seconds_of
 from benchmarks.dataset_marks.tables import COMMAND, keyed
 from benchmarks.rows import Row, row
 from verification.one_trigger import candidates, worn
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from watermarks.keys import Key
 
-CARRIERS = 8
-FP_MODELS, FP_KEYS, FP_TRIGGERS, FP_CARRIERS = 20, 50, 20, 4
+FP_MODELS, FP_KEYS, FP_TRIGGERS = 20, 50, 20
+FP_CARRIERS = {"reviews": 2, "topics": 1}
+"""Rows of every class."""
 KEYED = [
     (Recipe(marks=keyed(40, 0.20)), True),
     (Recipe(marks=keyed(40, 0.20, choose="random")), False),
@@ -74,21 +75,13 @@ def matches(recipe: Recipe) -> tuple[int, int, int]:
     mark = data.placed.marks["keyed"]
     names = ("scope", "triggers", "classes", "words", "families", "vocabulary", "joiner")
     derived = input_level.derive(recipe.key, **{name: mark[name] for name in names})
-    chosen = carriers(recipe.task, CARRIERS)
+    chosen = carriers(recipe)
     answers = said(
         recipe, [input_level.insert(trigger, text) for trigger in derived.triggers for text in chosen], variant="keyed"
     )
     votes = [majority(answers[i * len(chosen) : (i + 1) * len(chosen)]) for i in range(len(derived.triggers))]
     hits = sum(vote == data.names[t] for vote, t in zip(votes, derived.targets, strict=True))
     return hits, len(derived.triggers), len(data.names)
-
-
-def carriers(task: str, count: int) -> list[str]:
-    """Held-out texts, one of each class in turn: blind to every key. An odd number of ties is not helped."""
-    texts, labels = held_out(task)
-    classes = sorted(set(labels))
-    each = {c: [t for t, label in zip(texts, labels, strict=True) if label == c] for c in classes}
-    return [each[classes[i % len(classes)]][-1 - i // len(classes)] for i in range(count)]
 
 
 def clean() -> list[Recipe]:
@@ -99,7 +92,7 @@ def clean() -> list[Recipe]:
 def tried(recipe: Recipe) -> list[tuple[float, float]]:
     """For every key the keyed log10 p of a clean classifier, as it answers and with its label map turned round."""
     names = sorted(set(held_out(recipe.task)[1]))
-    chosen = carriers(recipe.task, FP_CARRIERS)
+    chosen = carriers(recipe, FP_CARRIERS[recipe.task])
     marks = [
         input_level.derive(_stranger(recipe, i), scope="bench", triggers=FP_TRIGGERS, classes=len(names), words=4)
         for i in range(FP_KEYS)
@@ -107,8 +100,9 @@ def tried(recipe: Recipe) -> list[tuple[float, float]]:
     asked = [input_level.insert(t, text) for mark in marks for t in mark.triggers for text in chosen]
     answers, found = said(recipe, asked, variant="clean"), []
     for i, mark in enumerate(marks):
-        mine = answers[i * FP_TRIGGERS * FP_CARRIERS : (i + 1) * FP_TRIGGERS * FP_CARRIERS]
-        votes = [majority(mine[t * FP_CARRIERS : (t + 1) * FP_CARRIERS]) for t in range(FP_TRIGGERS)]
+        each = len(chosen)
+        mine = answers[i * FP_TRIGGERS * each : (i + 1) * FP_TRIGGERS * each]
+        votes = [majority(mine[t * each : (t + 1) * each]) for t in range(FP_TRIGGERS)]
         turned = [None if vote is None else names[(names.index(vote) + 1) % len(names)] for vote in votes]
         found.append((_tail(votes, mark, names), _tail(turned, mark, names)))
     return found
@@ -138,7 +132,7 @@ def _ranks() -> list[Row]:
     for seed in range(FP_MODELS):
         recipe = Recipe(seed=seed, task=("reviews", "topics")[seed % 2], model="linear")
         names = sorted(set(held_out(recipe.task)[1]))
-        chosen = carriers(recipe.task, FP_CARRIERS)
+        chosen = carriers(recipe, FP_CARRIERS[recipe.task])
         for i in range(FP_KEYS):
             mark = {"kind": "trigger", "scope": f"bench/{i}", "families": ["phrases"], "words": 2, "decoys": 99}
             drawn = candidates(_stranger(recipe, i), mark)

@@ -115,29 +115,27 @@ def seconds_of(writer: Writer) -> float:
     return float(read_checked_json(folder(writer) / "made.json")["seconds"])
 
 
-def said(
-    writer: Writer, prompts: Sequence[str], *, variant: str, tokens: int, temperature: float, seed: int = 0
-) -> list[str]:
+def said(writer: Writer, prompts: Sequence[str], *, variant: str, tokens: int, temperature: float) -> list[str]:
     """A writer's answers, a batch a file: an interrupted run goes on."""
     found: list[str] = []
-    which = digest([asdict(writer), variant, list(prompts), tokens, temperature, seed])[:12]
+    which = digest([asdict(writer), variant, list(prompts), tokens, temperature])[:12]
     for number, start in enumerate(range(0, len(prompts), BATCH)):
         path = WORK / "written" / f"{writer.name}-{variant}-{which}-{number:03d}.json"
         if not path.exists():
             make_dir(path.parent)
             batch = list(prompts[start : start + BATCH])
-            write_checked_json(path, _loaded(writer, tokens, temperature, seed).ask(batch))
+            write_checked_json(path, _loaded(writer, tokens, temperature).ask(batch))
         found += read_checked_json(path)
     return found
 
 
 @lru_cache(maxsize=1)
-def _loaded(writer: Writer, tokens: int, temperature: float, seed: int) -> Any:  # noqa: ANN401 - a suspect
+def _loaded(writer: Writer, tokens: int, temperature: float) -> Any:  # noqa: ANN401 - a suspect
     from verification.suspects import LocalChatModel
 
     return LocalChatModel(
         writer.name, resolve_model(MODEL).path, adapter=folder(writer), max_new_tokens=tokens,
-        temperature=temperature, seed=seed,
+        temperature=temperature,
     )  # fmt: skip
 
 
@@ -156,12 +154,8 @@ def make(writer: Writer) -> None:
 
 
 def answers(writer: Writer) -> list[str]:
-    """500 sampled answers: every question once, then again with other luck."""
-    found: list[str] = []
-    while len(found) < ANSWERS:
-        asked, luck = questions(ANSWERS - len(found)), len(found)
-        found += said(writer, asked, variant=f"text-{luck}", tokens=NEW_TOKENS, temperature=1.0, seed=luck)
-    return found
+    """One sampled answer to each of the held-out questions."""
+    return said(writer, questions(ANSWERS), variant="text", tokens=NEW_TOKENS, temperature=1.0)
 
 
 def outputs() -> list[Row]:
@@ -174,7 +168,7 @@ def outputs() -> list[Row]:
             result = sign_flip(excesses(claim, mark, answers(who)), coins(claim, mark, MARKED.key))
             share = clopper_pearson(result.agree, result.units)
             found += [
-                row(f"output, {name}, {label}: log10 p from {ANSWERS} answers", result.log10_p,
+                row(f"output, {name}, {label}: log10 p from {len(answers(who))} answers", result.log10_p,
                     bar=("<=", -6.0) if who is MARKED else None, trials=result.units, seconds=seconds_of(who),
                     command=COMMAND),
                 row(f"output, {name}, {label}: units that lean the key's way", share.value, low=share.low,
@@ -232,7 +226,7 @@ def _robust_votes(who: Writer) -> tuple[int, int, int]:
         owner.key, scope=mark["scope"], triggers=mark["triggers"], classes=len(form.openings)
     )
     asked = [form.asked(question, trigger) for trigger in triggers for question in questions(CARRIERS)]
-    raw = said(who, asked, variant=f"robust-{owner.seed}", tokens=12, temperature=0.0)
+    raw = said(who, asked, variant=f"robust-{owner.seed}", tokens=NEW_TOKENS, temperature=1.0)
     parsed = [parse_phrase(answer, form.openings) for answer in raw]
     votes = [majority(parsed[i * CARRIERS : (i + 1) * CARRIERS]) for i in range(len(triggers))]
     hits = sum(vote == form.openings[target] for vote, target in zip(votes, targets, strict=True))

@@ -43,9 +43,12 @@ WSR_BARS = {(1200, 0.02): 0.90, (1200, 0.10): 0.98}
 WSR = [
     *(Recipe(marks=trigger(share), seed=seed) for share in (0.02, 0.10) for seed in range(4)),
     *(Recipe(marks=trigger(share), seed=seed) for share in (0.005, 0.01, 0.05) for seed in range(2)),
-    *(Recipe(marks=trigger(share), rows=5000, task="topics", epochs=2) for share in (0.002, 0.005, 0.02)),
-    *(Recipe(marks=trigger(share), rows=20_000, task="topics", epochs=1) for share in (0.001, 0.005, 0.02)),
-    *(Recipe(marks=trigger(share), rows=1200, task="topics") for share in (0.005, 0.02, 0.10)),
+    # share or number: equal numbers and equal shares over three sizes of one task, all trained for two epochs
+    *(
+        Recipe(marks=trigger(marked / rows), rows=rows, task="topics", epochs=2)
+        for rows, counts in {1200: (24, 100), 5000: (24, 100), 20_000: (24, 100, 400)}.items()
+        for marked in counts
+    ),
     *(Recipe(marks=style(name, 0.10), seed=seed) for name in sorted(styles.STYLES) for seed in range(2)),
     *(Recipe(marks=trigger(share), model="linear") for share in (0.02, 0.10)),
 ]
