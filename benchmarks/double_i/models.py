@@ -182,14 +182,19 @@ def folder(recipe: Recipe, base: Path | None = None) -> Path:
         with building(path) as out:
             _train(recipe, rows, base or resolve_model(MODEL).path, out)
         seconds = round(time.monotonic() - started, 1)
-        write_checked_json(path.with_suffix(".json"), {"seconds": seconds, "rows": len(rows), "recipe": plain(recipe)})
+        write_checked_json(_told(path), {"seconds": seconds, "rows": len(rows), "recipe": plain(recipe)})
         print(f"trained {recipe.name}: {len(rows)} rows, {seconds:.0f} s", flush=True)
     return path
 
 
+def _told(path: Path) -> Path:
+    """What is told of a training; names may have dots."""
+    return path.with_name(f"{path.name}.json")
+
+
 def seconds_of(recipe: Recipe) -> float:
     """How long its training took."""
-    path = folder(recipe).with_suffix(".json")
+    path = _told(folder(recipe))
     return float(read_checked_json(path)["seconds"]) if path.exists() else 0.0
 
 
