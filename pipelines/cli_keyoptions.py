@@ -58,17 +58,20 @@ class PassphraseOptions:
 
     def read(self) -> bytes:
         """The passphrase of a ring that exists."""
-        return passphrase_source(self.passphrase_file, self.passphrase_fd, self.passphrase_keyring).read()
+        return self._source().read()
 
     def place(self, ring: Path, *, new: bool = False, ledger: str | None = None) -> Place:
         """The key file and its passphrase, read now; a missing file is said before anyone is asked for one."""
         from pipelines.keycommands import Place
         from watermarks.keystore import no_key_file
 
-        source = passphrase_source(self.passphrase_file, self.passphrase_fd, self.passphrase_keyring)
+        source = self._source()
         if not new and not ring.exists():
             raise no_key_file(ring)
         return Place(path=ring, passphrase=source.read(new=new), ledger=ledger)
+
+    def _source(self) -> PassphraseSource:
+        return passphrase_source(self.passphrase_file, self.passphrase_fd, self.passphrase_keyring)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ COPIES = tuple(replace(recipe, name=f"copy-{i}", epochs=3) for i, recipe in enum
 """The same copies, trained on for three epochs: after two, one model in eight has not learned its codewords yet."""
 MIXED = replace(default("mixed-copies", 200, Keyed(codewords=60, rows=16, recipients=RECIPIENTS[:2])), epochs=3)
 OWNERS = default("two-owners", 201, Keyed(codewords=20, rows=12, owner=1), Keyed(codewords=20, rows=12, owner=2))
-SHARES = {"lora": (0.005, 0.01, 0.02, 0.05, 0.10), "full": (0.01, 0.10, 0.05, 0.005)}
+SHARES = {"lora": (0.005, 0.01, 0.02, 0.05, 0.10), "full": (0.005, 0.01, 0.05, 0.10)}
 
 
 def forms() -> list[Row]:
