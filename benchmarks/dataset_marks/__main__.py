@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.dataset_marks import keyed, outputs, plots, speed, survival, tables
+from benchmarks.dataset_marks import keyed, plots, quality, speed, survival, tables, tasks
 from benchmarks.dataset_marks.classifiers import Recipe, folder, right
 from benchmarks.parts import Part, run
 
@@ -38,8 +38,8 @@ PARTS = {
     "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches),
     "false-positives": Part(rows=keyed.false_positives, recipes=keyed.clean, make=keyed.tried),
     "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches),
-    "outputs": Part(rows=outputs.outputs, recipes=lambda: [outputs.MARKED, outputs.TWIN], make=outputs.make),
-    "quality": Part(rows=lambda: [*outputs.quality(), *tables.styled_quality()]),
+    "tasks": Part(rows=tasks.tasks, recipes=lambda: tasks.TASKS, make=tasks.report),
+    "quality": Part(rows=quality.quality),
     "speed": Part(rows=speed.rows),
 }
 

@@ -1,17 +1,99 @@
-"""Is a marked text still the text? Meaning by an encoder's cosine, fluency by a language model's perplexity."""
+"""Is a marked text still the text? Meaning by an encoder's cosine, fluency and kind by a language model.
+
+The output marks are those of ``configs/write-reviews.yaml``; what models trained on them say is in ``tasks``.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import configs
+from benchmarks.dataset_marks.classifiers import held_out
+from benchmarks.dataset_marks.tables import COMMAND
+from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model
+from pipelines.dataset import marking, rows
+from pipelines.dataset.config import load_dataset_config
+from pipelines.dataset.wearing import Wear
+from pipelines.mauve import features, mauve, perplexity
+from watermarks.carriers import styles
+from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipelines.dataset.config import DatasetConfig
+
 ENCODER = "embedded:minilm-l6"
+LANGUAGE_MODEL = "embedded:smollm2-135m-instruct"
+KEY = wrong_key("benchmarks/dataset_marks/quality", 0)
+"""The owner's key: public, since this is a benchmark."""
+TEXTS, STYLED = 1000, 300
+SETS = {
+    "all three marks": (), "weak": ("marks.robust=null", "marks.steganographic=null"),
+    "steganographic": ("marks.robust=null", "marks.weak=null"),
+}  # fmt: skip
+
+
+def quality() -> list[Row]:
+    """Everything."""
+    return [*output_marks(), *style_marks()]
+
+
+def output_marks() -> list[Row]:
+    """MAUVE against real reviews of other films, and perplexity, of the released texts beside the unmarked twin's.
+
+    A figure of a marked set has the twin's interval as its bar.
+    """
+    model = resolve_model(LANGUAGE_MODEL).path
+    config = _config()
+    heldout = rows.open_heldout(config)
+    assert heldout is not None  # noqa: S101 - embedded tasks have one
+    human = features(rows.texts(heldout, "output", most=TEXTS), model)
+
+    def measured(texts: Sequence[str]) -> list[Any]:
+        return [mauve(features(texts, model), human), perplexity(texts, model)]
+
+    usual = measured(rows.texts(rows.open_source(config), "output", most=TEXTS))
+    found = [_quality_row("unmarked twin", each) for each in usual]
+    for name, overrides in SETS.items():
+        for own, twin in zip(measured(released(_config(*overrides))[:TEXTS]), usual, strict=True):
+            made = _quality_row(name, own)
+            made["bar"] = {"op": "in", "value": [twin.low, twin.high]}
+            made["ok"] = twin.low <= own.value <= twin.high
+            found.append(made)
+    return found
+
+
+def style_marks() -> list[Row]:
+    """Does a rule-assisted style keep meaning and fluency? Cosine to the original, and the ratio of perplexities."""
+    texts = list(held_out("reviews")[0][:STYLED])
+    model = resolve_model(LANGUAGE_MODEL).path
+    usual = perplexity(texts, model).value
+    found = []
+    for name, wanted in sorted(styles.STYLES.items()):
+        styled = [styles.rewrite(text, wanted) for text in texts]
+        same = sorted((embeddings(texts) * embeddings(styled)).sum(1).tolist())
+        tenth, median = same[len(same) // 10], same[len(same) // 2]
+        found += [
+            row(f"style {name}: cosine to the original, median", median, low=tenth, high=same[-1], trials=len(texts),
+                seconds=0.0, command=COMMAND),
+            row(f"style {name}: perplexity over the original's", perplexity(styled, model).value / usual,
+                trials=len(texts), seconds=0.0, command=COMMAND),
+        ]  # fmt: skip
+    return found
+
+
+def released(config: DatasetConfig) -> list[str]:
+    """The outputs of a release, marked as ``countermark mark`` does."""
+    stream = rows.open_source(config)
+    pairs = list(zip(rows.texts(stream, "prompt"), rows.texts(stream, "output"), strict=True))
+    placed = marking.decide(KEY, config, stream, None, np.where(rows.filled_rows(config, stream), 0, -1))
+    wear = Wear.of(KEY, config, placed.marks, placed.rows, None)
+    return [wear.row({"prompt": p, "output": o}, at)["output"] for at, (p, o) in enumerate(pairs)]
 
 
 def embeddings(texts: Sequence[str]) -> Any:  # noqa: ANN401 - an array, a unit row a text
@@ -34,6 +116,12 @@ def embeddings(texts: Sequence[str]) -> Any:  # noqa: ANN401 - an array, a unit 
     return np.concatenate(found)
 
 
-def cosines(first: Sequence[str], second: Sequence[str]) -> Any:  # noqa: ANN401 - an array
-    """Cosine of every pair."""
-    return (embeddings(first) * embeddings(second)).sum(1)
+def _config(*overrides: str) -> DatasetConfig:
+    return load_dataset_config(Path(configs.__file__).parent / "write-reviews.yaml", list(overrides))
+
+
+def _quality_row(name: str, measured: Any) -> Row:  # noqa: ANN401 - pipelines.metrics.Measured
+    return row(
+        f"quality of the released text, {name}: {measured.name}", measured.value, low=measured.low,
+        high=measured.high, trials=measured.n, seconds=0.0, command=COMMAND,
+    )  # fmt: skip

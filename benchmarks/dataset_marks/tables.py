@@ -142,26 +142,3 @@ def upper(drops: Sequence[float]) -> tuple[float, float]:
     mean = sum(drops) / len(drops)
     variance = sum((d - mean) ** 2 for d in drops) / (len(drops) - 1)
     return mean, mean + float(stats.t.ppf(0.95, len(drops) - 1)) * math.sqrt(variance / len(drops))
-
-
-def styled_quality() -> list[Row]:
-    """Does a rule-assisted style keep meaning and fluency? Cosine to the original, and the ratio of perplexities."""
-    from benchmarks.dataset_marks.quality import cosines
-    from pipelines.assets import resolve_model
-    from pipelines.mauve import perplexity
-
-    texts = list(held_out("reviews")[0][:300])
-    model = resolve_model("embedded:smollm2-135m-instruct").path
-    usual = perplexity(texts, model).value
-    rows = []
-    for name, wanted in sorted(styles.STYLES.items()):
-        styled = [styles.rewrite(text, wanted) for text in texts]
-        same = sorted(cosines(texts, styled).tolist())
-        tenth, median = same[len(same) // 10], same[len(same) // 2]
-        rows += [
-            row(f"style {name}: cosine to the original, median", median, low=tenth, high=same[-1], trials=len(texts),
-                seconds=0.0, command=COMMAND),
-            row(f"style {name}: perplexity over the original's", perplexity(styled, model).value / usual,
-                trials=len(texts), seconds=0.0, command=COMMAND),
-        ]  # fmt: skip
-    return rows
