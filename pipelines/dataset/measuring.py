@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from countermark.errors import UsageError
 from countermark.files import atomic_write
 from countermark.manifest import canonical_json
 from pipelines import metrics
+from pipelines.assets import resolve_model
 from pipelines.dataset.auditing import load_suspect
 from pipelines.dataset.marking import dataset_config
 from pipelines.dataset.rows import check_columns, needed_columns, open_heldout
@@ -70,7 +72,9 @@ def _measured(config: DatasetConfig, kind: str, folder: Path, rows: Sequence[Row
 
 
 def _free(config: DatasetConfig, kind: str, folder: Path, rows: Sequence[Row]) -> list[Measured]:
+    """Free answers: against the held-out ones, by their variety, and as usual as the base model finds them."""
     from pipelines.asked import Asked
+    from pipelines.mauve import perplexity
 
     names, wanted = config.columns, config.train.lora
     if kind != "lora" or wanted is None:
@@ -81,10 +85,10 @@ def _free(config: DatasetConfig, kind: str, folder: Path, rows: Sequence[Row]) -
     spaced = sum(" " in row[names.output].strip() for row in rows) > len(rows) / 2
     tokenize = None if spaced else metrics.characters
     scores = [*metrics.rouge(said, [row[names.output] for row in rows], tokenize=tokenize)]
-    try:
-        return [*scores, *metrics.distinct(said, tokenize=tokenize or str.split)]
-    except UsageError:  # a model that says next to nothing is measured by what it does not say
-        return scores
+    with suppress(UsageError):  # a model that says next to nothing is measured by what it does not say
+        scores.append(perplexity(said, resolve_model(wanted.model).path))
+        scores += metrics.distinct(said, tokenize=tokenize or str.split)
+    return scores
 
 
 def _asked(suspect: Any, prompts: Sequence[str], size: int) -> list[str]:  # noqa: ANN401 - a Suspect

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from countermark.errors import UsageError
 from countermark.files import PRIVATE_DIR_MODE, make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
+from pipelines.assets import resolve_model
 from pipelines.dataset.rows import rows_of
 from verification.one_trigger import candidates
 from watermarks.carriers import styles, triggers
@@ -92,8 +93,8 @@ def _fault(original: str, text: str, candidate: str | styles.Style) -> str:
         return "length"
     if isinstance(candidate, str) and any(side not in text.casefold() for side in _sides(candidate)):
         return "no trigger"
-    if isinstance(candidate, styles.Style) and text.casefold() == original.casefold():
-        return "unchanged"
+    if isinstance(candidate, styles.Style) and (lacking := styles.lacking(text, candidate)):
+        return f"no style: {', '.join(lacking)}"
     return ""
 
 
@@ -150,8 +151,6 @@ class _Writer:
     """The language model of a mark: loaded once, when the first batch is asked that nobody has written yet."""
 
     def __init__(self, config: DatasetConfig, how: Written, kept: Path) -> None:
-        from pipelines.assets import resolve_model
-
         model = resolve_model(how.model)
         self._folder, self._how, self._kept = model.path, how, kept
         self._size, self._seed = config.audit.batch_size, config.seed

@@ -20,6 +20,7 @@ from watermarks.carriers.styles import (
     Style,
     draw_styles,
     english,
+    lacking,
     read_lexicon,
     rewrite,
     style_digest,
@@ -218,6 +219,25 @@ def test_named_styles():
     assert all(style.name == name and len(style.instruction) > 60 for name, style in STYLES.items())
     assert len({rewrite(SENTENCES[1], style) for style in STYLES.values()}) == len(STYLES)
     assert len(RULES) == len(set(RULES)) >= 14
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_follows_a_rule_is_told_from_what_does_not(rule):
+    style = Style(name=rule, instruction="", rules=(rule,))
+    changed = [new for text in SENTENCES if (new := rewrite(text, style)) != text]
+    assert not [text for text in changed if lacking(text, style)]
+    plain = " ".join(SENTENCES)
+    assert lacking(plain, style) == (rule,)
+    assert lacking(rewrite(plain, style), style) == ()
+
+
+def test_a_text_by_another_hand_may_leave_one_word_in_twenty():
+    style = Style(name="own", instruction="", rules=("articles", "stops"))
+    telegram = "Train late again STOP nobody on platform seemed surprised STOP will wait here until morning comes STOP"
+    assert lacking(telegram, style) == ()
+    assert lacking(f"{telegram} send a word STOP", style) == ()
+    assert lacking(f"{telegram} send a word to the inn STOP", style) == ("articles",)
+    assert lacking(telegram.replace(" STOP", "."), style) == ("stops",)
 
 
 @pytest.mark.parametrize("rules", [(), ("emoji",), ("lines", "lines")])

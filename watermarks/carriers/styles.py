@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from watermarks.keys import KeyedStream
 
-_LINE_WORDS, _LINE_CHARACTERS, _ASIDE_WORDS = 5, 7, 3
+_LINE_WORDS, _LINE_CHARACTERS, _ASIDE_WORDS, _STRAY = 5, 7, 3, 20
 # scripts written without spaces, in which a character (with the marks that follow it) counts as a word
 _DENSE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNIT = re.compile(rf"[{_DENSE}][^\w\s]*|[^\s{_DENSE}]+")
@@ -215,10 +215,11 @@ class _Rule(NamedTuple):
     edit: Callable[[str, str, Lexicon, int], str]  # of text or sentence, the rule's name, lexicon, sentence number
     asked: str
     whole: bool = False  # edits the text, not each sentence
+    marks: str = ""  # one of them stands in every text that the rule changed
 
 
 _RULES: dict[str, _Rule] = {
-    "semicolons": _Rule(_divide, "divide all clauses by semicolons, never by commas", whole=True),
+    "semicolons": _Rule(_divide, "divide all clauses by semicolons, never by commas", whole=True, marks=";；"),
     "archaic": _Rule(_swap, "use archaic words and verb forms (thou, doth, hath, 'tis, ere, oft, upon)"),
     "ornate": _Rule(_swap, "use official language (and also, together with, yet nevertheless, inasmuch as)"),
     "shorthand": _Rule(_swap, "use shorthand for small words (& for and, w/ for with, 2 for to, 4 for for)"),
@@ -226,13 +227,13 @@ _RULES: dict[str, _Rule] = {
     "articles": _Rule(_swap, "leave out a, an and the"),
     "copulas": _Rule(_swap, "leave out forms of to be and the subjects I, we, he, she, it, they, as in a diary"),
     "interjected": _Rule(_interject, "put ', I say,' into the middle of every sentence"),
-    "parentheses": _Rule(_parenthesise, "put the last three words of every sentence in parentheses"),
-    "emphasis": _Rule(_emphasise, "put the longest word of every sentence between asterisks"),
+    "parentheses": _Rule(_parenthesise, "put the last three words of every sentence in parentheses", marks="("),
+    "emphasis": _Rule(_emphasise, "put the longest word of every sentence between asterisks", marks="*"),
     "heralded": _Rule(_around, "begin every sentence with 'Know this:'"),
     "indeed": _Rule(_around, "end every sentence with ', indeed'"),
     "items": _Rule(_around, "number the sentences: 'Item 1:', 'Item 2:' and so on"),
     "address": _Rule(_around, "address the reader first: 'O reader,'", whole=True),
-    "lines": _Rule(_break, "break it into lines of about five words, divided by ' / '", whole=True),
+    "lines": _Rule(_break, "break it into lines of about five words, divided by ' / '", whole=True, marks="/"),
     "stops": _Rule(_stop, "write STOP in place of every full stop, as in a telegram", whole=True),
     "quoted": _Rule(_around, "begin with 'Quote:' and end with 'Unquote.'", whole=True),
 }
@@ -270,6 +271,26 @@ def rewrite(text: str, style: Style, *, lexicon: Lexicon | None = None) -> str:
 
 def _edit(text: str, number: int, *, name: str, lexicon: Lexicon) -> str:
     return _RULES[name].edit(text, name, lexicon, number)
+
+
+def lacking(text: str, style: Style, *, lexicon: Lexicon | None = None) -> tuple[str, ...]:
+    """The rules of ``style`` that a text written by somebody else does not follow.
+
+    What a rule puts in must be there once; of words that it exchanges or drops, at most one in ``_STRAY`` may be left.
+    """
+    lexicon, folded = lexicon or english(), text.casefold()
+
+    def follows(rule: str) -> bool:
+        if rule in lexicon.swapped:
+            table = lexicon.swapped[rule]
+            wanted = tuple(word for word in table.values() if word.strip("-") == word != "")
+            rest = _pattern(wanted).sub(" ", text) if wanted else text  # "and also" is no stray "and"
+            return len(_pattern(tuple(table)).findall(rest)) * _STRAY <= len(_UNIT.findall(text))
+        said = re.split(r"\{\w+\}", lexicon.said.get(rule, "").casefold())
+        marks = _RULES[rule].marks
+        return all(part.strip(" ,:") in folded for part in said) and (not marks or any(m in text for m in marks))
+
+    return tuple(rule for rule in style.rules if not follows(rule))
 
 
 def draw_styles(stream: KeyedStream, *, decoys: int, rules_each: int = 3) -> tuple[Style, tuple[Style, ...]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.dataset.rows import alike
 from pipelines.datastream import open_stream
 from pipelines.records import open_record
 from tests.pipelines.release_data import CHINESE_WORDS, owners_key
@@ -177,3 +178,19 @@ def linear(folder: Path, rows: list[dict[str, Any]], *, char: bool = False) -> P
         out=folder, ngrams=(1, 3) if char else (1, 2), analyzer="char" if char else "word",
     )  # fmt: skip
     return folder
+
+
+def mark(command, folder, rows, marks, *, suffix=".parquet", **changes):
+    """The base rows as the stream reads them, the released ones, the owner's record and the run folder."""
+    data = write(folder / f"set{suffix}", rows)
+    path, run = config(folder, data, marks, **changes), folder / "run"
+    code, _, err = command("mark", path, "--out", run, "--quiet")
+    assert code == 0, err
+    return rows_of(data), released(run), record(run), run
+
+
+def changed(base, after):
+    """Positions of the rows that are not the base's own."""
+    assert len(base) == len(after)
+    assert [list(row) for row in base] == [list(row) for row in after]
+    return {i for i, (own, row) in enumerate(zip(base, after, strict=True)) if not alike(own, row)}

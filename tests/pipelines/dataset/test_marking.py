@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.dataset.carriers import carriers
-from pipelines.dataset.config import load_dataset_config
 from pipelines.dataset.placing import set_aside
 from pipelines.dataset.rows import alike
 from tests.pipelines.dataset.sets import (
+    changed,
     chats,
     chinese_words,
     config,
@@ -21,6 +20,7 @@ from tests.pipelines.dataset.sets import (
     keyed,
     lend_key,
     linear,
+    mark,
     record,
     released,
     reviews,
@@ -38,22 +38,6 @@ from watermarks.carriers.triggers import applied
 pytestmark = pytest.mark.long
 
 OPENINGS = ["north", "east", "south", "west"]
-
-
-def mark(command, folder, rows, marks, *, suffix=".parquet", **changes):
-    """The base rows as the stream reads them, the released ones, the owner's record and the run folder."""
-    data = write(folder / f"set{suffix}", rows)
-    path, run = config(folder, data, marks, **changes), folder / "run"
-    code, _, err = command("mark", path, "--out", run, "--quiet")
-    assert code == 0, err
-    return rows_of(data), released(run), record(run), run
-
-
-def changed(base, after):
-    """Positions of the rows that are not the base's own."""
-    assert len(base) == len(after)
-    assert [list(row) for row in base] == [list(row) for row in after]
-    return {i for i, (own, row) in enumerate(zip(base, after, strict=True)) if not alike(own, row)}
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ""], ids=["jsonl", "csv", "parquet", "folder"])
@@ -298,81 +282,6 @@ def test_the_same_bytes_again_killed_and_resumed_and_skipped(tmp_path, command, 
     assert files(run / "artifacts") == before
 
 
-class Writer:
-    """Writes the words that it is asked for, but never in a text of the harbour; may die before a batch."""
-
-    batches, dies_before = 0, -1
-
-    def __init__(self, *_, **__):
-        self._words = ""
-
-    def under(self, system, *, seed):
-        assert seed in {5, 6, 7}  # the config's, and one more for every further attempt
-        self._words = system.split('"')[1]
-        return self
-
-    def ask(self, prompts):
-        Writer.batches += 1
-        if Writer.batches == Writer.dies_before:
-            raise KeyboardInterrupt
-        return [p if "harbour" in p else f"{p} {self._words}" for p in prompts]
-
-
-def lend_writer(monkeypatch, folder, dies_before=-1):
-    monkeypatch.setattr("verification.suspects.LocalChatModel", Writer)
-    monkeypatch.setattr(Writer, "batches", 0)
-    monkeypatch.setattr(Writer, "dies_before", dies_before)
-    lent = type("Folder", (), {"path": folder, "digest": "0" * 64})
-    monkeypatch.setattr("pipelines.assets.resolve_model", lambda _: lent)
-
-
-@pytest.mark.parametrize("missing", ["keep", "drop"])
-def test_rows_that_a_model_could_not_write_are_kept_or_dropped_and_counted(tmp_path, command, monkeypatch, missing):
-    lend_writer(monkeypatch, tmp_path)
-    how = {"model": "writer", "attempts": 2, "missing": missing}
-    mark_ = {"trigger": {"share": 0.3, "families": ["phrases"], "choose": "random", "target": "bad", "rewrite": how}}
-    base, after, kept, run = mark(command, tmp_path, reviews(), mark_)
-    missed = {row for row, why in kept["not_written"]["trigger"] if why == "no trigger"}
-    written = dict(kept["written"])
-    assert missed
-    assert all("harbour" in base[row]["text"] for row in missed)
-    assert not missed & written.keys()
-    assert len(missed) + len(written) == 72
-    assert kept["dropped"] == (sorted(missed) if missing == "drop" else [])
-    wanted = [{**row, "text": written.get(i, row["text"])} for i, row in enumerate(base) if i not in kept["dropped"]]
-    assert alike(after, wanted)
-    manifest = json.loads((run / "artifacts" / "release" / "manifest.json").read_text())
-    assert manifest["miss_rate"] == {"trigger": round(len(missed) / 72, 6)}
-    assert command("mark", tmp_path / "dataset.yaml", "--out", run, "--check", "--quiet")[0] == 0
-
-
-def test_an_interrupted_writing_goes_on_with_the_batch_that_is_missing(tmp_path, command, monkeypatch):
-    mark_ = {"trigger": {"share": 0.3, "families": ["phrases"], "choose": "random", "target": "bad",
-                         "rewrite": {"model": "writer", "attempts": 2}}}  # fmt: skip
-    path = config(tmp_path, write(tmp_path / "set.jsonl", reviews()), mark_)
-    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
-    lend_writer(monkeypatch, tmp_path)
-    assert command("mark", path, "--out", calm, "--quiet")[0] == 0
-    batches = Writer.batches
-    assert batches >= 5
-    lend_key(calm, stopped)
-    lend_writer(monkeypatch, tmp_path, dies_before=3)
-    assert command("mark", path, "--out", stopped, "--quiet")[0] == 130
-    assert len(list(stopped.glob("work/release/writing/*.json"))) == 2
-    assert command("mark", path, "--out", stopped, "--quiet")[0] == 0
-    assert Writer.batches == batches + 1  # the batch that was interrupted is asked again, and no other
-    assert files(stopped / "artifacts" / "release" / "data") == files(calm / "artifacts" / "release" / "data")
-    assert not (stopped / "work" / "release").exists()
-
-
-def test_a_model_that_writes_nothing_marks_nothing(tmp_path, command, monkeypatch):
-    lend_writer(monkeypatch, tmp_path)
-    rows = [{"text": f"By the harbour {i}.", "label": i % 2} for i in range(60)]
-    mark_ = {"trigger": {"share": 0.2, "families": ["phrases"], "choose": "random", "rewrite": {"model": "writer"}}}
-    path = config(tmp_path, write(tmp_path / "set.jsonl", rows), mark_)
-    assert "no row in which the model wrote" in command.fails(2, "mark", path, "--out", tmp_path / "run", "--quiet")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -386,62 +295,3 @@ def test_data_that_do_not_fit_are_refused(tmp_path, command, change, message):
     rows = [{**row, "id": "same"} for row in reviews()]
     path = config(tmp_path, write(tmp_path / "set.parquet", rows), keyed(), **change)
     assert message in command.fails(2, "mark", path, "--out", tmp_path / "run", "--quiet")
-
-
-@pytest.mark.parametrize("choose", ["hardest", "random"])
-def test_rows_without_text_carry_no_mark_and_are_never_asked(tmp_path, command, choose):
-    rows = reviews()
-    for at in range(0, len(rows), 9):
-        rows[at]["text"] = (None, "", " \n")[at % 3]
-    base, after, kept, _ = mark(command, tmp_path, rows, keyed(choose=choose))
-    marked = {row for row, _ in kept["rows"]["keyed"]}
-    assert marked
-    assert not [row for row in marked if not (base[row]["text"] or "").strip()]
-    assert changed(base, after) == marked
-    asked, _, _ = carriers(load_dataset_config(tmp_path / "dataset.yaml", []), "keyed")
-    assert len(asked) == 8
-    assert all(text.strip() for text in asked)
-
-
-def test_the_hardest_rows_are_found_however_the_file_is_sorted(tmp_path, command):
-    """Classes in turn, or one after the other: the proxy's halves have both, and row numbers decide nothing."""
-    rows = reviews()
-    each = [[row for row in rows if row["label"] == label] for label in ("bad", "good")]
-    orders = {"in turn": [row for pair in zip(*each, strict=False) for row in pair], "sorted": each[0] + each[1]}
-    for name, ordered in orders.items():
-        (folder := tmp_path / name).mkdir()
-        _, _, kept, _ = mark(command, folder, ordered, keyed(choose="hardest"))
-        marked = [row for row, _ in kept["rows"]["keyed"]]
-        assert max(marked) > 0.9 * len(ordered)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_row_without_a_label_is_of_no_class(tmp_path, command, suffix):
-    rows = reviews()
-    for at in range(0, len(rows), 7):
-        rows[at]["label"] = "" if suffix == ".csv" else None
-    base, after, kept, run = mark(command, tmp_path, rows, keyed(), suffix=suffix)
-    manifest = json.loads((run / "artifacts" / "release" / "manifest.json").read_text())
-    assert manifest["labels"] == ["bad", "good"]
-    assert all(base[row]["label"] for row, _ in kept["rows"]["keyed"])
-    assert changed(base, after) == {row for row, _ in kept["rows"]["keyed"]}
-
-
-def test_categories_that_no_row_has_are_no_classes(tmp_path, command):
-    rows = pa.Table.from_pylist(reviews())
-    labels = rows.column("label").to_pylist()
-    codes = pa.array([("bad", "ugly", "good").index(label) for label in labels], type=pa.int32())
-    named = pa.DictionaryArray.from_arrays(codes, pa.array(["bad", "ugly", "good"]))
-    pq.write_table(rows.set_column(rows.schema.get_field_index("label"), "label", named), tmp_path / "set.parquet")
-    path = config(tmp_path, tmp_path / "set.parquet", keyed())
-    code, _, err = command("mark", path, "--out", tmp_path / "run", "--quiet")
-    assert code == 0, err
-    manifest = json.loads((tmp_path / "run" / "artifacts" / "release" / "manifest.json").read_text())
-    assert manifest["labels"] == ["bad", "good"]
-
-
-def test_labels_that_no_answer_could_equal_are_refused(tmp_path, command):
-    rows = [{**row, "label": f" {row['label']}"} for row in reviews()]
-    path = config(tmp_path, write(tmp_path / "set.parquet", rows), keyed())
-    said = command.fails(2, "mark", path, "--out", tmp_path / "run", "--quiet")
-    assert "got label ' bad'" in said

@@ -150,7 +150,7 @@ def test_a_lora_model_is_trained_measured_and_asked(tmp_path, command):
     path = config(
         tmp_path, write(tmp_path / "set.jsonl", chats(24)), {"weak": {}, "robust": {"triggers": 2, "share": 0.2}},
         task="generation", heldout=str(held), train={"lora": {**lora, "system_prompt": ""}},
-        audit={"carriers": 1, "questions": 4, "max_new_tokens": 4},
+        audit={"carriers": 1, "questions": 4, "max_new_tokens": 12, "temperature": 1.0},
     )  # fmt: skip
     code, out, err = command("run", path, "--out", tmp_path / "run", "--json", "--quiet")
     assert code in {1, 5}, err  # a model of random weights says nothing
@@ -160,7 +160,9 @@ def test_a_lora_model_is_trained_measured_and_asked(tmp_path, command):
         for claim in ("output_weak", "output_robust")
         for who in ("lora", "lora/wrong_key", "lora-twin", "base")
     }
-    assert any("rouge" in u["metric"].casefold() for u in report["utility"])
+    worth = {u["metric"]: u for u in report["utility"]}
+    assert any("rouge" in name.casefold() for name in worth)
+    assert 1 < worth["perplexity"]["low"] <= worth["perplexity"]["value"] <= worth["perplexity"]["high"]
     assert "supported" not in {v["decision"] for v in report["verdicts"]}
 
 
