@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from countermark.files import sha256_file
 from countermark.manifest import digest
-from pipelines.config import KeysConfig, Name, NonNegative, Positive, Section, validated
+from pipelines.config import KeysConfig, Name, NonNegative, Positive, Section
+from pipelines.validation import validated
 from pipelines.yamlsource import read_yaml, with_overrides
 from verification.probe import parse_first_word_marks
 from watermarks.carriers.words import vocabulary_digest

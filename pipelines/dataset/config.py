@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from countermark.files import sha256_file
 from countermark.manifest import digest
-from pipelines.config import ClassifierConfig, KeysConfig, LoraConfig, Name, NonNegative, Positive, Section, validated
+from pipelines.config import ClassifierConfig, KeysConfig, LoraConfig, Name, NonNegative, Positive, Section
 from pipelines.dataset.sections import Marks, problem_at, words_digest
+from pipelines.validation import validated
 from pipelines.yamlsource import read_yaml, with_overrides
 from verification.probe import PARSERS as READERS
 
