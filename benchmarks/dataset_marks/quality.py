@@ -5,6 +5,7 @@ The output marks are those of ``configs/write-reviews.yaml``; what models traine
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +55,22 @@ def output_marks() -> list[Row]:
     assert heldout is not None  # noqa: S101 - embedded tasks have one
     human = features(rows.texts(heldout, "output", most=TEXTS), model)
 
-    def measured(texts: Sequence[str]) -> list[Any]:
-        return [mauve(features(texts, model), human), perplexity(texts, model)]
+    def measured(name: str, texts: Sequence[str]) -> list[tuple[Any, Row]]:
+        started, found = time.monotonic(), []
+        for figure in (mauve(features(texts, model), human), perplexity(texts, model)):
+            said = f"quality of the released text, {name}: {figure.name}"
+            made = row(
+                said, figure.value, low=figure.low, high=figure.high, trials=figure.n,
+                seconds=time.monotonic() - started, command=COMMAND,
+            )  # fmt: skip
+            found.append((figure, made))
+        return found
 
-    usual = measured(rows.texts(rows.open_source(config), "output", most=TEXTS))
-    found = [_quality_row("unmarked twin", each) for each in usual]
+    usual = measured("unmarked twin", rows.texts(rows.open_source(config), "output", most=TEXTS))
+    found = [made for _, made in usual]
     for name, overrides in SETS.items():
-        for own, twin in zip(measured(released(_config(*overrides))[:TEXTS]), usual, strict=True):
-            made = _quality_row(name, own)
+        marked = measured(name, released(_config(*overrides))[:TEXTS])
+        for (own, made), (twin, _) in zip(marked, usual, strict=True):
             made["bar"] = {"op": "in", "value": [twin.low, twin.high]}
             made["ok"] = twin.low <= own.value <= twin.high
             found.append(made)
@@ -75,14 +84,17 @@ def style_marks() -> list[Row]:
     usual = perplexity(texts, model).value
     found = []
     for name, wanted in sorted(styles.STYLES.items()):
+        started = time.monotonic()
         styled = [styles.rewrite(text, wanted) for text in texts]
         same = sorted((embeddings(texts) * embeddings(styled)).sum(1).tolist())
         tenth, median = same[len(same) // 10], same[len(same) // 2]
+        ratio = perplexity(styled, model).value / usual
+        seconds = time.monotonic() - started
         found += [
             row(f"style {name}: cosine to the original, median", median, low=tenth, high=same[-1], trials=len(texts),
-                seconds=0.0, command=COMMAND),
-            row(f"style {name}: perplexity over the original's", perplexity(styled, model).value / usual,
-                trials=len(texts), seconds=0.0, command=COMMAND),
+                seconds=seconds, command=COMMAND),
+            row(f"style {name}: perplexity over the original's", ratio, trials=len(texts), seconds=seconds,
+                command=COMMAND),
         ]  # fmt: skip
     return found
 
@@ -118,10 +130,3 @@ def embeddings(texts: Sequence[str]) -> Any:  # noqa: ANN401 - an array, a unit 
 
 def _config(*overrides: str) -> DatasetConfig:
     return load_dataset_config(Path(configs.__file__).parent / "write-reviews.yaml", list(overrides))
-
-
-def _quality_row(name: str, measured: Any) -> Row:  # noqa: ANN401 - pipelines.metrics.Measured
-    return row(
-        f"quality of the released text, {name}: {measured.name}", measured.value, low=measured.low,
-        high=measured.high, trials=measured.n, seconds=0.0, command=COMMAND,
-    )  # fmt: skip

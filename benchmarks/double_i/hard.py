@@ -17,13 +17,7 @@ from benchmarks.double_i.changes import (
     towards_base,
 )
 from benchmarks.double_i.exams import right
-from benchmarks.double_i.models import (
-    MODEL,
-    SYSTEM,
-    WORK,
-    exam,
-    folder,
-)
+from benchmarks.double_i.models import MODEL, SYSTEM, WORK, exam, folder
 from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
 from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model

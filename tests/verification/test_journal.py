@@ -31,12 +31,6 @@ def bodies_of(path):
 
 
 @pytest.fixture
-def folder():
-    with memory() as made:
-        yield made
-
-
-@pytest.fixture
 def path(folder):
     return write(folder / "deep" / "journal.jsonl", [{"raw": f"said {i} * J é \n"} for i in range(4)])
 
