@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.dataset_marks import keyed, plots, quality, speed, survival, tables, tasks
+from benchmarks.dataset_marks import false_positives, keyed, plots, quality, speed, survival, tables, tasks
 from benchmarks.dataset_marks.classifiers import Recipe, folder, right
 from benchmarks.parts import Part, run
 
 
 def _twins(recipes: list[Recipe]) -> list[Recipe]:
     return list({each.name: each for recipe in recipes for each in (recipe, recipe.twin())}.values())
-
-
-def _rates(recipe: Recipe) -> object:
-    return tables.rates(recipe) if recipe.marks else folder(recipe)
 
 
 def _matches(recipe: Recipe) -> object:
@@ -36,7 +32,9 @@ PARTS = {
         make=right,
     ),
     "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches),
-    "false-positives": Part(rows=keyed.false_positives, recipes=keyed.clean, make=keyed.tried),
+    "false-positives": Part(
+        rows=false_positives.false_positives, recipes=false_positives.clean, make=false_positives.tried
+    ),
     "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches),
     "tasks": Part(rows=tasks.tasks, recipes=lambda: tasks.TASKS, make=tasks.report),
     "quality": Part(rows=quality.quality),

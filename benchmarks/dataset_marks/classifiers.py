@@ -140,19 +140,28 @@ def held_out(task: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(row["text"] for row in found[:HELD_OUT]), tuple(row["label"] for row in found[:HELD_OUT])
 
 
-def folder(recipe: Recipe) -> Path:
-    """The trained classifier; trained now if it is not there."""
-    path = WORK / "models" / recipe.name
-    if not path.exists():
-        from benchmarks.dataset_marks.defences import changed
+@lru_cache(maxsize=8)
+def trained_on(recipe: Recipe) -> tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+    """Texts, classes by number and the classes' names, as they reach the training."""
+    from benchmarks.dataset_marks.defences import changed
 
+    data = marked(recipe)
+    texts, codes = changed(recipe, data)
+    return tuple(texts), tuple(codes), data.names
+
+
+def folder(recipe: Recipe) -> Path:
+    """The trained classifier; trained now if there is none of these rows and arguments."""
+    base = resolve_model(BASE)
+    texts, codes, names = trained_on(recipe)
+    bound = digest([list(texts), list(codes), list(names), ARGUMENTS, LENGTH, base.digest])
+    path = WORK / "models" / f"{recipe.name}-{bound[:10]}"
+    if not path.exists():
         started = time.monotonic()
-        data = marked(recipe)
-        texts, codes = changed(recipe, data)
         with building(path) as out:
-            _train(recipe, texts, codes, data.names, resolve_model(BASE).path, out)
+            _train(recipe, texts, codes, names, base.path, out)
             if recipe.then:
-                _train_further(recipe, data.names, out)
+                _train_further(recipe, names, out)
             seconds = round(time.monotonic() - started, 1)
             write_checked_json(
                 out / "made.json", {"seconds": seconds, "rows": len(texts), "recipe": asdict(recipe)}
@@ -168,11 +177,12 @@ def seconds_of(*recipes: Recipe) -> float:
 
 def said(recipe: Recipe, texts: Sequence[str], *, variant: str) -> list[str]:
     """Labels of a classifier for texts, asked once and kept."""
-    which = digest([recipe.name, variant, list(texts)])
+    model = folder(recipe)
+    which = digest([model.name, variant, list(texts)])
     path = WORK / "answers" / f"{recipe.name}-{variant}-{which[:12]}.json"
     if not path.exists():
         make_dir(path.parent)
-        suspect = _loaded(folder(recipe), recipe.model)
+        suspect = _loaded(model, recipe.model)
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
         answers = [""] * len(texts)
         for start in range(0, len(order), 64):

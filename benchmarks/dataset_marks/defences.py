@@ -28,11 +28,11 @@ def changed(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     return CHANGES[recipe.change](recipe, data)
 
 
-def _outlier_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+def _outlier_words(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     """ONION (Qi et al., EMNLP 2021): every word whose removal lowers the text's perplexity by more than a threshold
     goes; the threshold is set so that ``OUTLIERS`` of all words go.
     """
-    scores = _kept(recipe, "onion", lambda: _suspicion(data.texts))
+    scores = _kept(data, "onion", lambda: _suspicion(data.texts))
     bar = sorted((s for each in scores for s in each), reverse=True)
     threshold = bar[int(OUTLIERS * len(bar))]
     texts = [
@@ -42,9 +42,9 @@ def _outlier_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     return texts, list(data.codes)
 
 
-def _paraphrased(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+def _paraphrased(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     """Every text rewritten by the small language model."""
-    return _kept(recipe, "paraphrase", lambda: _paraphrases(data.texts)), list(data.codes)
+    return _kept(data, "paraphrase", lambda: _paraphrases(data.texts)), list(data.codes)
 
 
 def _fewer_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
@@ -53,9 +53,9 @@ def _fewer_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     return texts, list(data.codes)
 
 
-def _distilled(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
+def _distilled(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     """A quarter of the rows: of every class those nearest to its k-means centres in the encoder's own space."""
-    chosen = _kept(recipe, "distilled", lambda: _central(data))
+    chosen = _kept(data, "distilled", lambda: _central(data))
     return [data.texts[i] for i in chosen], [data.codes[i] for i in chosen]
 
 
@@ -81,10 +81,10 @@ CHANGES: dict[str, Callable[[Recipe, Marked], tuple[list[str], list[int]]]] = {
 }
 
 
-def _kept(recipe: Recipe, what: str, make: Callable[[], list[Any]]) -> list[Any]:
+def _kept(data: Marked, what: str, make: Callable[[], list[Any]]) -> list[Any]:
     from benchmarks.dataset_marks.classifiers import WORK
 
-    path = WORK / "changes" / f"{what}-{digest([recipe.marks, recipe.task, recipe.rows, recipe.seed])[:12]}.json"
+    path = WORK / "changes" / f"{what}-{digest([list(data.texts), list(data.codes)])[:12]}.json"
     if not path.exists():
         make_dir(path.parent)
         write_checked_json(path, make())

@@ -78,7 +78,10 @@ def output_marks() -> list[Row]:
 
 
 def style_marks() -> list[Row]:
-    """Does a rule-assisted style keep meaning and fluency? Cosine to the original, and the ratio of perplexities."""
+    """Does a rule-assisted style keep meaning and fluency? Cosine to the original, and the ratio of perplexities.
+
+    Low and high of a cosine are the texts' tenth percentile and maximum; of a ratio, the styled texts' interval.
+    """
     texts = list(held_out("reviews")[0][:STYLED])
     model = resolve_model(LANGUAGE_MODEL).path
     usual = perplexity(texts, model).value
@@ -88,13 +91,13 @@ def style_marks() -> list[Row]:
         styled = [styles.rewrite(text, wanted) for text in texts]
         same = sorted((embeddings(texts) * embeddings(styled)).sum(1).tolist())
         tenth, median = same[len(same) // 10], same[len(same) // 2]
-        ratio = perplexity(styled, model).value / usual
+        unusual = perplexity(styled, model)
         seconds = time.monotonic() - started
         found += [
             row(f"style {name}: cosine to the original, median", median, low=tenth, high=same[-1], trials=len(texts),
                 seconds=seconds, command=COMMAND),
-            row(f"style {name}: perplexity over the original's", ratio, trials=len(texts), seconds=seconds,
-                command=COMMAND),
+            row(f"style {name}: perplexity over the original's", unusual.value / usual, low=unusual.low / usual,
+                high=unusual.high / usual, trials=len(texts), seconds=seconds, command=COMMAND),
         ]  # fmt: skip
     return found
 

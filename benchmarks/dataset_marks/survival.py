@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.dataset_marks.classifiers import Recipe, right, seconds_of
+from benchmarks.dataset_marks.classifiers import HELD_OUT, Recipe, right, seconds_of
 from benchmarks.dataset_marks.defences import CHANGES
 from benchmarks.dataset_marks.keyed import matches
 from benchmarks.dataset_marks.tables import COMMAND, keyed
 from benchmarks.rows import Row, row
-from verification.statistics import log10_binomial_tail
+from verification.statistics import clopper_pearson, log10_binomial_tail
 
 SEEDS = 2
 LONG = {"outlier words filtered (ONION-like, 10 %)", "paraphrased by the language model"}
@@ -33,17 +33,18 @@ def defences() -> list[Row]:
     for recipe in [replace(DEFAULT, seed=seed) for seed in range(SEEDS)] + survivors():
         name = recipe.change or ("fine-tuned on as many clean rows afterwards" if recipe.then else "nothing")
         hits, trials, classes = matches(recipe)
-        accuracy = sum(right(recipe)) / len(right(recipe))
-        found.setdefault(name, []).append((hits, trials, classes, accuracy))
+        found.setdefault(name, []).append((hits, trials, classes, sum(right(recipe)) / HELD_OUT))
         seconds[name] = seconds.get(name, 0.0) + seconds_of(recipe)
     rows: list[Row] = []
     for name, each in found.items():
         tails = [log10_binomial_tail(hits, trials, 1 / classes) for hits, trials, classes, _ in each]
         accuracies = [accuracy for *_, accuracy in each]
+        accuracy = sum(accuracies) / len(each)
+        texts = clopper_pearson(round(accuracy * HELD_OUT), HELD_OUT)  # every model is asked the same
         rows += [
-            row(f"defence: {name}, log10 p (weakest of {len(each)})", max(tails), low=min(tails), high=max(tails),
-                trials=each[0][1], seconds=seconds[name], command=COMMAND),
-            row(f"defence: {name}, accuracy", sum(accuracies) / len(each), low=min(accuracies), high=max(accuracies),
-                trials=len(each), seconds=seconds[name], command=COMMAND),
+            row(f"defence: {name}, log10 p (weakest of {len(each)})", max(tails), trials=each[0][1],
+                seconds=seconds[name], command=COMMAND),
+            row(f"defence: {name}, accuracy", accuracy, low=texts.low, high=texts.high, trials=HELD_OUT,
+                seconds=seconds[name], command=COMMAND),
         ]  # fmt: skip
     return rows

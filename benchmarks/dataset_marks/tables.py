@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.dataset_marks.classifiers import Recipe, held_out, marked, right, said, seconds_of
-from benchmarks.rows import Row, row
+from benchmarks.rows import Row, clustered, row
 from verification.one_trigger import candidates, worn
 from verification.statistics import clopper_pearson
 from watermarks.carriers import styles
@@ -73,20 +74,27 @@ def wsr() -> list[Row]:
     rows: list[Row] = []
     for group, each in found.items():
         name, task, count, share, model = group
-        trials = OTHERS * len(each)
         bar = WSR_BARS.get((count, share)) if (task, model, name) == ("reviews", "encoder", "trigger") else None
         label = f"WSR {name}, {task} {count} rows, {100 * share:g} % ({round(share * count)} rows), {model}"
         for what, index in (("", 0), (", clean twin", 1), (", wrong triggers", 2)):
-            value = sum(rate[index] for rate in each) / len(each)
-            interval = clopper_pearson(round(value * trials), trials)
+            value, low, high = over_models([rate[index] for rate in each])
             rows.append(
                 row(
-                    label + what, value, low=interval.low, high=interval.high,
-                    bar=(">=", bar) if bar and not what else None, trials=trials, seconds=seconds[group],
+                    f"{label}{what}, {len(each)} models", value, low=low, high=high,
+                    bar=(">=", bar) if bar and not what else None, trials=OTHERS * len(each), seconds=seconds[group],
                     command=COMMAND,
                 )
             )  # fmt: skip
     return rows
+
+
+def over_models(rates_: Sequence[float]) -> tuple[float, float, float]:
+    """Mean over models, who all answer the same texts, with Student's interval; of one model, that over its texts."""
+    if len(rates_) > 1:
+        mean, low, high = clustered(rates_)
+        return mean, low, min(1.0, high)
+    found = clopper_pearson(round(rates_[0] * OTHERS), OTHERS)
+    return rates_[0], found.low, found.high
 
 
 def rates(recipe: Recipe) -> tuple[float, float, float]:
@@ -108,7 +116,7 @@ def rates(recipe: Recipe) -> tuple[float, float, float]:
 
 
 def cost() -> list[Row]:
-    """Clean test score: the mean drop against the twin over paired seeds, with its one-sided 95 % bound (Student)."""
+    """Clean test score: the mean drop against the twin over paired seeds, and its one-sided 95 % bound (Student)."""
     rows: list[Row] = []
     for name, (marks, bar) in COST.items():
         drops = []
@@ -116,14 +124,14 @@ def cost() -> list[Row]:
             recipe = Recipe(marks=marks, seed=seed)
             mine, twin = right(recipe), right(recipe.twin())
             drops.append((sum(twin) - sum(mine)) / len(mine))
-        mean, high = upper(drops)
-        rows.append(
-            row(
-                f"CTS drop, {name} of 1200 reviews: upper 95 % bound (mean {mean:.4f}), {SEEDS} paired seeds", high,
-                low=min(drops), high=max(drops), bar=("<=", bar), trials=SEEDS,
-                seconds=seconds_of(*(Recipe(marks=marks, seed=seed) for seed in range(SEEDS))), command=COMMAND,
-            )
-        )  # fmt: skip
+        seconds = seconds_of(*(Recipe(marks=marks, seed=seed) for seed in range(SEEDS)))
+        mean, low, high = interval(drops)
+        label = f"CTS drop, {name} of 1200 reviews, {SEEDS} paired seeds"
+        rows += [
+            row(f"{label}: mean", mean, low=low, high=high, trials=SEEDS, seconds=seconds, command=COMMAND),
+            row(f"{label}: upper 95 % bound of the mean", interval(drops, 0.90)[2], bar=("<=", bar), trials=SEEDS,
+                seconds=seconds, command=COMMAND),
+        ]  # fmt: skip
     clean = [Recipe(seed=seed) for seed in range(SEEDS)]
     twins = [sum(right(each)) / len(right(each)) for each in clean]
     return [
@@ -135,10 +143,10 @@ def cost() -> list[Row]:
     ]  # fmt: skip
 
 
-def upper(drops: Sequence[float]) -> tuple[float, float]:
-    """Mean and one-sided 95 % upper bound over paired seeds (Student)."""
+def interval(drops: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean over paired seeds with its two-sided interval (Student)."""
     from scipy import stats
 
-    mean = sum(drops) / len(drops)
-    variance = sum((d - mean) ** 2 for d in drops) / (len(drops) - 1)
-    return mean, mean + float(stats.t.ppf(0.95, len(drops) - 1)) * math.sqrt(variance / len(drops))
+    mean, spread = statistics.fmean(drops), statistics.stdev(drops) / math.sqrt(len(drops))
+    reach = float(stats.t.ppf((1 + level) / 2, len(drops) - 1)) * spread
+    return mean, mean - reach, mean + reach

@@ -10,7 +10,7 @@ import configs
 from benchmarks.dataset_marks.classifiers import WORK
 from benchmarks.dataset_marks.tables import COMMAND
 from benchmarks.rows import Row, row
-from countermark.manifest import read_json
+from countermark.manifest import digest, read_json
 from pipelines.dataset.commands import run_dataset
 from pipelines.dataset.config import load_dataset_config
 from pipelines.dataset.measuring import METRICS_FILE
@@ -35,7 +35,7 @@ class Shipped:
     @property
     def folder(self) -> Path:
         """Its run; complete, or to be resumed. The name binds the config: another config is another run."""
-        return WORK / "runs" / self.name
+        return WORK / "runs" / f"{self.name}-{digest(self.config().model_dump())[:8]}"
 
     def config(self) -> DatasetConfig:
         """As shipped."""
@@ -66,8 +66,8 @@ def tasks() -> list[Row]:
             who = f"{verdict['suspect']} (control)" if verdict["control"] else verdict["suspect"]
             found.append(
                 row(
-                    f"{task.name}: {verdict['claim']}, {who}, {verdict['queries']} queries, log10 p",
-                    verdict["log10_p"], bar=("<=", -6.0) if barred else None, trials=verdict["trials"],
+                    f"{task.name}: {verdict['claim']}, {who}, {verdict['queries']} queries, log10 p "
+                    "(Holm)", verdict["log10_p_holm"], bar=("<=", -6.0) if barred else None, trials=verdict["trials"],
                     seconds=seconds, command=COMMAND,
                 )
             )  # fmt: skip

@@ -1,0 +1,169 @@
+"""Does the keyed mark accuse clean classifiers? Twenty of them x fifty keys, each a sealed plan that is audited."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.dataset_marks.classifiers import WORK, Recipe, carriers, held_out, said, seconds_of
+from benchmarks.dataset_marks.tables import COMMAND
+from benchmarks.rows import Row, clustered, row
+from countermark.files import make_dir
+from countermark.manifest import digest, read_checked_json, write_checked_json
+from verification.audit import Evidence, audit
+from verification.claims import PROBES
+from verification.one_trigger import candidates, worn
+from verification.plan import AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
+from verification.probe import ask_all
+from verification.statistics import clopper_pearson, rank_p, zero_events_upper_bound
+from verification.suspects import FunctionSuspect
+from watermarks.keys import wrong_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from verification.probe import Probe
+    from watermarks.keys import Key
+
+MODELS, KEYS, TRIGGERS = 20, 50, 20
+CARRIERS = {"reviews": 3, "topics": 5}
+"""An odd number: no majority of two classes is tied."""
+LEVELS = (0.05, 0.01, 1e-3, 1e-6)
+CONFIG = "false positives"
+
+
+def clean() -> list[Recipe]:
+    """Clean classifiers: other rows, other training seeds; half of them of the second task."""
+    return [Recipe(seed=seed, task=("reviews", "topics")[seed % 2]) for seed in range(MODELS)]
+
+
+def tried(recipe: Recipe) -> list[list[float]]:
+    """For every key the keyed log10 p of a clean classifier, as it answers and with its label map turned round.
+
+    The keys' second slice of triggers is asked, as a second audit asks it.
+    """
+    names, chosen = _names(recipe), tuple(carriers(recipe, 2)[: CARRIERS[recipe.task]])
+    keys, mark = [_stranger(recipe, i) for i in range(KEYS)], _mark(len(names))
+    listed = [PROBES[Claim.INPUT_LEVEL](key, mark, chosen, wrong_seed=key.key_id) for key in keys]
+    prompts = [probe.prompt for probes in listed for probe in probes]
+    knows = dict(zip(prompts, said(recipe, prompts, variant="clean"), strict=True))
+    path = WORK / "audited" / f"{recipe.name}-{digest([mark, prompts, list(knows.values())])[:12]}.json"
+    if not path.exists():
+        make_dir(path.parent)
+        turned = {name: names[(at + 1) % len(names)] for at, name in enumerate(names)}
+        found = []
+        for key, probes in zip(keys, listed, strict=True):
+            plan = _plan(key, mark, probes, chosen, names)
+            found.append(
+                [
+                    _log10_p(plan, key, probes, knows.__getitem__),
+                    _log10_p(plan, key, probes, lambda p: turned[knows[p]]),
+                ]
+            )
+        write_checked_json(path, found)
+    answers: list[list[float]] = read_checked_json(path)
+    return answers
+
+
+def false_positives() -> list[Row]:
+    """How often p is at or below a level; every key has its own triggers and targets, and every model its own keys."""
+    found = [tried(recipe) for recipe in clean()]
+    rows, seconds = [], seconds_of(*clean())
+    for index, name in enumerate(("keyed", "keyed, label map turned round")):
+        tails = [[each[index] for each in mine] for mine in found]
+        rows += _rates(f"{MODELS} clean classifiers x {KEYS} keys: {name}", tails, LEVELS, seconds)
+    return [*rows, *_ranks()]
+
+
+def _plan(key: Key, mark: dict[str, Any], probes: list[Probe], chosen: tuple[str, ...], names: list[str]) -> AuditPlan:
+    claim = ClaimPlan(
+        claim=Claim.INPUT_LEVEL, statistic="exact binomial", mark=mark, answers=tuple(names), carriers=chosen,
+        parser="exact/1", decoding="arg max over labels", probes=probes_digest(probes),
+        suspects=(PlannedSuspect(name="suspect", control=False, digest="s"),
+                  PlannedSuspect(name="constant", control=True, digest="c")),
+    )  # fmt: skip
+    commitment = {"sha256": key.commit(CONFIG), "config_digest": CONFIG, "public_value": None}
+    return AuditPlan(
+        alpha=1e-6, commitment=commitment, commitments_made=1, wrong_key_seed=key.key_id, wrong_keys=19, claims=(claim,)
+    )
+
+
+def _log10_p(plan: AuditPlan, key: Key, probes: list[Probe], answer: Callable[[str], str]) -> float:
+    """What the audit says of the suspect."""
+    (claim,) = plan.claims
+    answers = {}
+    for who, function in zip(claim.suspects, (answer, lambda _: claim.answers[0]), strict=True):
+        with TemporaryDirectory() as journal:
+            answers[who.name] = ask_all(
+                FunctionSuspect(who.name, function), probes_for(probes, who), allowed=claim.allowed,
+                parser=claim.parser, journal=Path(journal), batch_size=1000,
+            )  # fmt: skip
+    evidence = Evidence(
+        corpora={}, answers={claim.claim: answers}, probes={claim.claim: probes},
+        marked_rows={claim.claim: [1] * TRIGGERS},
+    )  # fmt: skip
+    (mine,) = (v for v in audit(plan, key, evidence) if v.suspect == "suspect")
+    return mine.log10_p
+
+
+def _rates(name: str, tails: Sequence[Sequence[float]], levels: Sequence[float], seconds: float) -> list[Row]:
+    """Clopper-Pearson over all trials; the interval clustered by model stands beside, since its keys share a model."""
+    rows = []
+    for level in levels:
+        under = [[10**p <= level for p in mine] for mine in tails]
+        hits, trials = sum(map(sum, under)), sum(map(len, under))
+        exact = clopper_pearson(hits, trials)
+        made = row(
+            f"false positives of {name} p <= {level:g}", exact.value, low=exact.low,
+            high=exact.high if hits else zero_events_upper_bound(trials), trials=trials, seconds=seconds,
+            command=COMMAND,
+        )  # fmt: skip
+        made["ok"] = exact.low <= level
+        rows.append(made)
+        if hits:
+            mean, low, high = clustered([sum(each) / len(each) for each in under])
+            beside = row(
+                f"false positives of {name} p <= {level:g}, clustered by model", mean, low=low, high=high,
+                trials=len(under), seconds=seconds, command=COMMAND,
+            )  # fmt: skip
+            made["ok"] = beside["ok"] = low <= level
+            rows.append(beside)
+    return rows
+
+
+def _ranks() -> list[Row]:
+    """The rank of one trigger on clean linear classifiers, which are cheap enough to ask about 100 candidates a key."""
+    tails, models = [], [replace(recipe, model="linear") for recipe in clean()]
+    for recipe in models:
+        names, mine = _names(recipe), []
+        chosen = carriers(recipe, 2)[: CARRIERS[recipe.task]]
+        for i in range(KEYS):
+            mark = {"kind": "trigger", "scope": f"bench/{i}", "families": ["phrases"], "words": 2, "decoys": 99}
+            drawn = candidates(_stranger(recipe, i), mark)
+            asked = [worn(each, text) for each in drawn for text in chosen]
+            target = names[i % len(names)]
+            answers = [a == target for a in said(recipe, asked, variant=f"rank-{i}")]
+            counts = [sum(answers[c * len(chosen) : (c + 1) * len(chosen)]) for c in range(len(drawn))]
+            mine.append(math.log10(rank_p(counts[0], counts[1:])))
+        tails.append(mine)
+    return _rates(f"{MODELS} clean linear classifiers x {KEYS} keys: rank", tails, (0.05, 0.01), seconds_of(*models))
+
+
+def _mark(classes: int) -> dict[str, Any]:
+    """A release's mark for two audits, and the second's range of triggers."""
+    return {
+        "scope": "bench", "triggers": 2 * TRIGGERS, "classes": classes, "words": 4, "families": ["words"],
+        "vocabulary": None, "joiner": " ", "rows_per_trigger": 1, "first": TRIGGERS, "count": TRIGGERS,
+    }  # fmt: skip
+
+
+def _names(recipe: Recipe) -> list[str]:
+    return sorted(set(held_out(recipe.task)[1]))
+
+
+def _stranger(recipe: Recipe, number: int) -> Key:
+    """A key that nobody marked with; every classifier has its own, so that all trials are independent draws."""
+    return wrong_key(f"benchmarks/dataset_marks/clean/{recipe.seed}", number)
