@@ -142,7 +142,7 @@ def _unwritten(config: DatasetConfig, placed: Placed, missed: Mapping[str, Mappi
                 f"got no row in which the model wrote the {name}, expected some of {len(rows)}",
                 hint="use a larger model or more attempts, or leave `rewrite` out: rules write it then",
             )
-        if getattr(config.marks, name).rewrite.missing == "drop":
+        if getattr(config.marks, name).rewrite.drops:
             dropped.update(rows)
     return dropped
 

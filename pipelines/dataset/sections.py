@@ -48,15 +48,21 @@ class Written(Section):
         systems: system prompt of each label. With it the text is written anew from ``columns.prompt``, as it was when
             the dataset was generated; without it the text is rewritten.
         attempts: how often a row is tried.
-        missing: what becomes of a row in which the mark is still missing: it is kept as it was, or dropped.
+        missing: what becomes of a row in which the mark is still missing: it is dropped, or kept as it was. Unset, what
+            was to be written anew is dropped, and rows of a set that exists are kept.
     """
 
     model: str
     systems: Annotated[dict[str, str], Field(default_factory=dict)]
     attempts: Positive = 3
-    missing: Literal["keep", "drop"] = "keep"
+    missing: Literal["keep", "drop"] | None = None
     max_new_tokens: Positive = 64
     temperature: Annotated[float, Field(gt=0.0)] = 0.8
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows without the mark are dropped."""
+        return bool(self.systems) if self.missing is None else self.missing == "drop"
 
 
 class TriggerMark(TriggerWords):

@@ -93,6 +93,8 @@ def _fault(original: str, text: str, candidate: str | styles.Style) -> str:
         return "length"
     if isinstance(candidate, str) and any(side not in text.casefold() for side in _sides(candidate)):
         return "no trigger"
+    if text.casefold() == original.casefold():
+        return "unchanged"
     if isinstance(candidate, styles.Style) and (lacking := styles.lacking(text, candidate)):
         return f"no style: {', '.join(lacking)}"
     return ""

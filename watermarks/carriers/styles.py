@@ -276,21 +276,36 @@ def _edit(text: str, number: int, *, name: str, lexicon: Lexicon) -> str:
 def lacking(text: str, style: Style, *, lexicon: Lexicon | None = None) -> tuple[str, ...]:
     """The rules of ``style`` that a text written by somebody else does not follow.
 
-    What a rule puts in must be there once; of words that it exchanges or drops, at most one in ``_STRAY`` may be left.
+    What a rule puts in must be there once, unless it has nothing to do in this text; of the words that it exchanges or
+    drops, at most one in ``_STRAY`` may be left. Words that the style itself puts in are no strays.
     """
-    lexicon, folded = lexicon or english(), text.casefold()
+    lexicon = lexicon or english()
+    rest = _without(text, style, lexicon)
 
     def follows(rule: str) -> bool:
         if rule in lexicon.swapped:
-            table = lexicon.swapped[rule]
-            wanted = tuple(word for word in table.values() if word.strip("-") == word != "")
-            rest = _pattern(wanted).sub(" ", text) if wanted else text  # "and also" is no stray "and"
-            return len(_pattern(tuple(table)).findall(rest)) * _STRAY <= len(_UNIT.findall(text))
-        said = re.split(r"\{\w+\}", lexicon.said.get(rule, "").casefold())
-        marks = _RULES[rule].marks
-        return all(part.strip(" ,:") in folded for part in said) and (not marks or any(m in text for m in marks))
+            strays = _pattern(tuple(lexicon.swapped[rule])).findall(rest)
+            return len(strays) * _STRAY <= len(_UNIT.findall(text))
+        if rule in lexicon.said:
+            return all(_pattern((part,)).search(text) for part in _fixed(lexicon.said[rule]))
+        if rule in _SWAPPING | _SAYING:
+            return True  # nothing is known of it in this language
+        return any(mark in text for mark in _RULES[rule].marks) or _RULES[rule].edit(text, rule, lexicon, 1) == text
 
     return tuple(rule for rule in style.rules if not follows(rule))
+
+
+def _without(text: str, style: Style, lexicon: Lexicon) -> str:
+    """``text`` without what the style's rules put in: "and also" is no stray "and"."""
+    put = [part for rule in style.rules for part in _fixed(lexicon.said.get(rule, ""))]
+    for rule in style.rules:
+        put += [word for word in lexicon.swapped.get(rule, {}).values() if word.strip("-") == word != ""]
+    return _pattern(tuple(put)).sub(" ", text) if put else text
+
+
+def _fixed(template: str) -> list[str]:
+    """The words of a rule's template, in lower case."""
+    return [words for part in re.split(r"\{\w+\}", template.lower()) if (words := part.strip(" ,:."))]
 
 
 def draw_styles(stream: KeyedStream, *, decoys: int, rules_each: int = 3) -> tuple[Style, tuple[Style, ...]]:

@@ -41,19 +41,26 @@ def lend_writer(monkeypatch, folder, dies_before=-1):
     monkeypatch.setattr("pipelines.dataset.writing.resolve_model", lambda _: lent)
 
 
-@pytest.mark.parametrize("missing", ["keep", "drop"])
-def test_rows_that_a_model_could_not_write_are_kept_or_dropped_and_counted(tmp_path, command, monkeypatch, missing):
+@pytest.mark.parametrize(
+    ("how", "dropped"),
+    [({"missing": "keep"}, False), ({"missing": "drop"}, True), ({}, False),
+     ({"systems": {"bad": "Complain.", "good": "Praise."}}, True)],
+    ids=["keep", "drop", "rewritten", "written anew"],
+)  # fmt: skip
+def test_rows_that_a_model_could_not_write_are_kept_or_dropped_and_counted(
+    tmp_path, command, monkeypatch, how, dropped
+):
     lend_writer(monkeypatch, tmp_path)
-    how = {"model": "writer", "attempts": 2, "missing": missing}
+    how = {"model": "writer", "attempts": 2, **how}
     mark_ = {"trigger": {"share": 0.3, "families": ["phrases"], "choose": "random", "target": "bad", "rewrite": how}}
-    base, after, kept, run = mark(command, tmp_path, reviews(), mark_)
+    base, after, kept, run = mark(command, tmp_path, reviews(), mark_, columns={"prompt": "text"})
     missed = {row for row, why in kept["not_written"]["trigger"] if why == "no trigger"}
     written = dict(kept["written"])
     assert missed
     assert all("harbour" in base[row]["text"] for row in missed)
     assert not missed & written.keys()
     assert len(missed) + len(written) == 72
-    assert kept["dropped"] == (sorted(missed) if missing == "drop" else [])
+    assert kept["dropped"] == (sorted(missed) if dropped else [])
     wanted = [{**row, "text": written.get(i, row["text"])} for i, row in enumerate(base) if i not in kept["dropped"]]
     assert alike(after, wanted)
     manifest = json.loads((run / "artifacts" / "release" / "manifest.json").read_text())
