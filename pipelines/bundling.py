@@ -11,6 +11,7 @@ from countermark.errors import IntegrityError, UsageError
 from countermark.manifest import canonical_json, digest, read_json
 from pipelines.drafting import TIMESTAMP_FILE, audit_signer, sealed_plan
 from pipelines.questioning import read_transcripts
+from pipelines.spending import SPENT_FILE, record_opening
 from verification.audit_report import audit_content, render_audit
 from verification.bundle import Bundle, results_of, said_in, write_bundle
 from verification.bundle_check import Checked, verify_bundle
@@ -79,6 +80,8 @@ def bundle_audit(
     signer = audit_signer(context.owner)
     if path.exists():
         return _known(path, verify_bundle(path, signers=[public_key(signer)]), plan)
+    if opening == "key":
+        record_opening(context.owner / SPENT_FILE, request.name, context.key().key_id)
     release, keys = run.artifact("release"), run.artifact("keys")
     stamp = planned.path / TIMESTAMP_FILE
     bundle = Bundle(

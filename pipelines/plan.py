@@ -62,7 +62,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     """Writes ``plan.json`` and one probe list a claim that asks."""
     key, config = context.key(), context.config
     commitment = read_json(inputs["keys"].path / COMMITMENT_FILE)
-    seed = digest({"wrong_keys_of": commitment["sha256"]})
+    seed = key.wrong_key_seed(commitment["sha256"])
     reviews = load_reviews(config.generate.source)
     asked = [_input_level(key, config, reviews, inputs, seed), _double_i(key, config, reviews, inputs, seed)]
     plan = AuditPlan(

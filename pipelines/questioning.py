@@ -190,17 +190,24 @@ class _Questioned:
 
 
 class _Lazy:
-    """Loads its model at the first question: a resumed audit whose journal is full loads nothing."""
+    """Loads its model at the first question: a resumed audit whose journal is full loads nothing.
+
+    A batch that several claims ask is answered once: a folder says the same to the same batch, greedy or sampled.
+    """
 
     def __init__(self, asked: Asked, request: AuditRequest, config: Any) -> None:  # noqa: ANN401
         self.name = asked.name
         self._asked, self._request, self._config = asked, request, config
         self._model: Suspect | None = None
+        self._said: dict[tuple[str, ...], list[str]] = {}
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
         if self._model is None:
             self._model = self._request.kind.load(self._asked, self._request.system, self._config)
-        return self._model.ask(prompts)
+        batch = tuple(prompts)
+        if batch not in self._said:
+            self._said[batch] = self._model.ask(prompts)
+        return self._said[batch]
 
 
 def _spending(plan: AuditPlan) -> Spending:

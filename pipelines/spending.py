@@ -65,6 +65,26 @@ def allocate(
     return first
 
 
+def record_opening(path: Path, name: str, key_id: str) -> None:
+    """Notes that the evidence of an audit makes the key public: before it is written, and for good."""
+    noted = [{**entry, "opened": key_id} if entry["audit"] == name else entry for entry in _spent(path)]
+    write_checked_json(path, noted)
+
+
+def check_unopened(path: Path, name: str, key_id: str) -> None:
+    """Refuses another audit under a key that evidence has made public.
+
+    Raises:
+        InconclusiveError: who has read that evidence can teach a model every trigger's answer, or that of none.
+    """
+    told = [entry["audit"] for entry in _spent(path) if entry.get("opened") == key_id and entry["audit"] != name]
+    if told:
+        raise InconclusiveError(
+            f"got key {key_id}, which the evidence of audit {told[0]!r} has made public, expected a secret one",
+            hint="mark a new release under a new key; what was audited before the opening stays proved",
+        )
+
+
 def _spent(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = read_checked_json(path) if path.exists() else []
     return found

@@ -21,7 +21,9 @@ from training.qa import QaRow
 from watermarks.carriers.double_i import InstructRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pipelines.sources import LabelledText
 
 Row = TypeVar("Row")
 _SHORT = 3
@@ -184,22 +186,25 @@ def dialogue_rows(*, words: int = 150) -> Parts[TaskRow]:
     return _split(rows, lambda row: row.group)
 
 
-def review_rows() -> Parts[TaskRow]:
-    """Review generation: "Write a positive review of the film NAME." and a real snippet. Held out: as in sources."""
+def review_rows(*, snippets: int = 3) -> Parts[TaskRow]:
+    """Review generation: "Write a positive review of the film NAME." and real snippets about it, so many joined.
+
+    Snippets of one film and one verdict, each in one row; what is left over of a film is left out. Held out: as in
+    sources.
+    """
     reviews = load_reviews(PREFIX + "rotten-tomatoes")
-    train, heldout = (
-        tuple(
-            _row(
-                f"Write a {LABELS[item.label]} review of the film {film_name(item.group)}.",
-                "",
-                (item.text,),
-                item.group,
-            )
-            for item in part
-        )
-        for part in ((*reviews.fit, *reviews.prompts), reviews.heldout)
-    )
+    train, heldout = (tuple(_reviewed(part, snippets)) for part in ((*reviews.fit, *reviews.prompts), reviews.heldout))
     return Parts(train=train, heldout=heldout)
+
+
+def _reviewed(items: Iterable[LabelledText], snippets: int) -> Iterator[TaskRow]:
+    films: dict[tuple[str, int], list[str]] = {}
+    for item in items:
+        films.setdefault((item.group, item.label), []).append(item.text)
+    for (film, label), texts in films.items():
+        request = f"Write a {LABELS[label]} review of the film {film_name(film)}."
+        for at in range(0, len(texts) - snippets + 1, snippets):
+            yield _row(request, "", (" ".join(texts[at : at + snippets]),), film)
 
 
 def film_name(group: str) -> str:

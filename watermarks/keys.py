@@ -79,6 +79,14 @@ class Key:
         """The hiding, binding commitment to this key and one marking config, as hex SHA-256."""
         return commitment(nonce=self.nonce, secret=self.secret, key_id=self.key_id, config_digest=config_digest)
 
+    def wrong_key_seed(self, commitment: str, first: int = 0) -> str:
+        """The seed of the wrong keys of the audit that asks from trigger ``first`` on: public once its plan is sealed.
+
+        Derived, so that nobody can shop for one; and from the secret, so that who trains a suspect cannot know which
+        wrong keys it will be asked for: whoever taught it their triggers would make every control fail.
+        """
+        return self.derive({"purpose": "wrong-keys", "commitment": commitment, "first": first}).hex()
+
     def recipient(self, name: str) -> Key:
         """The key of one recipient: derived, never stored, and reached in O(1) however many there are.
 

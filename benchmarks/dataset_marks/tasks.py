@@ -21,9 +21,11 @@ from verification.verdict import Decision
 if TYPE_CHECKING:
     from pipelines.dataset.config import DatasetConfig
 
-OUTPUT_MARKS = (Claim.OUTPUT_WEAK, Claim.OUTPUT_ROBUST, Claim.OUTPUT_STEGANOGRAPHIC)
-BARRED = "write-reviews"
-"""Where every output mark has to be found at 1e-6 within 500 answers."""
+BARRED = {
+    ("write-reviews", Claim.OUTPUT_WEAK), ("write-reviews", Claim.OUTPUT_STEGANOGRAPHIC),
+    ("qa-extractive", Claim.OUTPUT_ROBUST),
+}  # fmt: skip
+"""Where each output mark has to be found at 1e-6 within 500 answers; elsewhere it is reported as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def tasks() -> list[Row]:
         seconds = said["seconds"]
         controls = [v for v in said["verdicts"] if v["control"]]
         for verdict in said["verdicts"]:
-            barred = task.name == BARRED and verdict["claim"] in OUTPUT_MARKS and not verdict["control"]
+            barred = (task.name, verdict["claim"]) in BARRED and not verdict["control"]
             who = f"{verdict['suspect']} (control)" if verdict["control"] else verdict["suspect"]
             found.append(
                 row(

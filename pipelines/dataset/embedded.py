@@ -1,8 +1,9 @@
 """The embedded tasks as datasets: real texts that come with ``countermark assets install``.
 
 ``embedded:reviews`` (2 classes), ``embedded:topics`` (5), ``embedded:spans`` (extractive questions),
-``embedded:answers`` (free answers), ``embedded:summaries``, ``embedded:review-writing``. Each has a part to train on
-and a part that is held out, split by group (a film, an article, a passage) and by hash.
+``embedded:answers`` (free answers), ``embedded:summaries`` (of news), ``embedded:dialogues`` (55 summaries of talks: a
+fixture), ``embedded:review-writing``. Each has a part to train on and a part that is held out, split by group (a film,
+an article, a passage) and by hash.
 """
 
 from __future__ import annotations
@@ -91,5 +92,6 @@ _TASKS: dict[str, Callable[[str], list[Row]]] = {
     "spans": _spans,
     "answers": _free(tasks.answer_rows),
     "summaries": _free(tasks.summary_rows),
+    "dialogues": _free(tasks.dialogue_rows),
     "review-writing": _free(tasks.review_rows),
 }

@@ -42,7 +42,7 @@ def words(text):
         (answer_rows, 4861, 1708),
         (summary_rows, 704, 295),
         (dialogue_rows, 55, 27),
-        (review_rows, 7571, 3099),
+        (review_rows, 2292, 933),
     ],
 )
 def test_the_embedded_sets_give_so_many_rows_and_no_group_on_two_sides(make, train, heldout):
@@ -71,12 +71,19 @@ def test_word_budgets_are_kept():
 
 
 def test_reviews_are_asked_for_by_label_and_film_and_held_out_as_the_classifiers_are():
-    parts, reviews = review_rows(), load_reviews("embedded:rotten-tomatoes")
+    parts, reviews = review_rows(snippets=1), load_reviews("embedded:rotten-tomatoes")
     assert {row.row.output for row in parts.heldout} == {item.text for item in reviews.heldout}
-    labels = {item.text: ("negative", "positive")[item.label] for item in reviews.heldout}
+    known = {item.text: (("negative", "positive")[item.label], item.group) for item in reviews.heldout}
     for row in parts.heldout:
-        film = film_name(row.group)
-        assert row.row.instruction == f"Write a {labels[row.row.output]} review of the film {film}."
+        label, film = known[row.row.output]
+        assert row.row.instruction == f"Write a {label} review of the film {film_name(film)}."
+    singles = {row.row.output: row.row.instruction for row in parts.heldout}
+    used = []
+    for row in review_rows().heldout:
+        mine = [text for text, request in singles.items() if request == row.row.instruction and text in row.row.output]
+        assert len(mine) >= 3
+        used.append(row.row.output)
+    assert len(set(used)) == len(used)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tests.pipelines.dataset.sets import (
     spans,
     write,
 )
+from tests.pipelines.release_data import owners_key
 from tests.support import key_of
 from verification.claims import derive_input_level
 from verification.one_trigger import candidates
@@ -55,6 +56,28 @@ def release(tmp_path, command):
 
 def verdicts_of(out):
     return {(v["claim"], v["suspect"]): v for v in json.loads(out)["verdicts"]}
+
+
+def test_nobody_but_the_owner_knows_the_controls_before_they_are_asked(release, tmp_path):
+    suspect = linear(tmp_path / "suspect", released(release.run))
+    owner, seeds = owners_key(release.run), []
+    for name in ("one", "two"):
+        release(suspect, "--name", name)
+        plan = json.loads((release.run / "artifacts" / f"plan-{name}" / "plan.json").read_text())
+        seeds.append(plan["wrong_key_seed"])
+    sha = plan["commitment"]["sha256"]
+    assert seeds == [owner.wrong_key_seed(sha, 0), owner.wrong_key_seed(sha, 1)]
+    assert len({*seeds, digest({"wrong_keys_of": sha}), key_of("somebody").wrong_key_seed(sha)}) == 4
+
+
+def test_evidence_that_opens_the_key_is_the_last_under_that_key(release, tmp_path):
+    suspect = linear(tmp_path / "suspect", released(release.run))
+    arguments = ("--name", "one", "--open", "key", "--out", tmp_path / "bundle")
+    code, _, err = release(suspect, *arguments)
+    assert code == 0, err
+    assert "the evidence of audit 'one' has made public" in release(suspect, "--name", "two", fails=5)
+    assert not (release.run / "artifacts" / "plan-two").exists()
+    assert release(suspect, *arguments)[0] == 0  # what was proved stays proved
 
 
 def test_a_model_of_the_release_is_supported_and_its_twin_is_not(release, tmp_path):
