@@ -15,8 +15,9 @@ from pipelines.dataset.writing import spoken
 from pipelines.records import open_record
 from pipelines.searches import search, side_by_side, standing
 from pipelines.stage import Context
-from verification.claims import derive_input_level
+from verification.claims import behaviour_form, derive_input_level, robust_triggers
 from verification.one_trigger import candidates
+from watermarks.carriers import styles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ def check(run: RunFolder, config: DatasetConfig) -> tuple[list[str], Any, int]:
     searches, hits = {}, {}
     for name, stream in found.items():
         run.progress.say(f"  searching the {name} without the key")
-        hits[name] = search(_labelled(config, stream), top=TOP)
+        hits[name] = search(_searched(config, stream), top=TOP)
         searches[name] = {
             "found": [asdict(hit) for hit in hits[name]], "secrets_shown": standing(hits[name], secrets)
         }  # fmt: skip
@@ -95,29 +96,32 @@ def _untouched(config: DatasetConfig, release: Any, record: dict[str, Any]) -> i
 
 
 def _secrets(key: Key, marks: dict[str, dict[str, Any]]) -> list[str]:
-    """The words of every trigger, as a searcher would have to find them."""
-    from verification.claims import robust_triggers
-
+    """The words of every trigger, and those that a style or an answer of a robust mark puts in."""
     found: list[str] = []
     if "keyed" in marks:
         found += [spoken(trigger) for trigger in derive_input_level(key, marks["keyed"]).triggers]
     if "trigger" in marks:
         found.append(spoken(str(candidates(key, marks["trigger"])[0])))
     if "robust" in marks:
-        found += robust_triggers(key, marks["robust"])
+        found += [*robust_triggers(key, marks["robust"]), *behaviour_form(marks["robust"]).openings]
+    if "style" in marks:
+        own = styles.STYLES.get(marks["style"].get("style", "")) or candidates(key, marks["style"])[0]
+        found += styles.phrases(own)  # type: ignore[arg-type]
     return found
 
 
-def _labelled(config: DatasetConfig, stream: Stream) -> Iterator[tuple[str, str | None]]:
+def _searched(config: DatasetConfig, stream: Stream) -> Iterator[tuple[str, str | None]]:
+    """Texts and labels; where a mark touches several columns, each on its own, so that each has its two ends."""
     names = config.columns
     if config.task == "classification":
         for batch in stream.batches(columns=[names.text, names.label]):
             for row in batch.to_pylist():
                 yield str(row[names.text] or ""), None if row[names.label] is None else str(row[names.label])
     else:
-        for batch in stream.batches(columns=[names.prompt, names.output]):
+        columns = [names.prompt, names.output, *([names.context] if config.task == "extractive-qa" else [])]
+        for batch in stream.batches(columns=columns):
             for row in batch.to_pylist():
-                yield f"{row[names.prompt] or ''}\n{row[names.output] or ''}", None
+                yield from ((str(row[name] or ""), None) for name in columns)
 
 
 def _lines(body: dict[str, Any], hits: Mapping[str, Sequence[Found]], secrets: Sequence[str]) -> list[str]:
@@ -130,11 +134,9 @@ def _lines(body: dict[str, Any], hits: Mapping[str, Sequence[Found]], secrets: S
     for name, each in body["searches"].items():
         shown = ", ".join(f"{what} {count}" for what, count in each["secrets_shown"].items())
         if secrets:
-            lines.append(
-                f"searches in the {name}, of {len(secrets)} secret triggers among the top {TOP} finds: {shown}"
-            )
+            lines.append(f"searches in the {name}, of {len(secrets)} secret phrases among the top {TOP} finds: {shown}")
     if not secrets:
-        lines.append("these marks have no trigger whose words a search could show")
+        lines.append("these marks have no phrase of their own that a search could show")
     lines.append("the searches' first finds, in the release | in its twin:")
     firsts: Counter[str] = Counter()
     for mine, theirs in side_by_side(hits["release"], hits["twin"]):

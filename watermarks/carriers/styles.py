@@ -295,9 +295,15 @@ def lacking(text: str, style: Style, *, lexicon: Lexicon | None = None) -> tuple
     return tuple(rule for rule in style.rules if not follows(rule))
 
 
+def phrases(style: Style, *, lexicon: Lexicon | None = None) -> list[str]:
+    """The words that the style's rules put into every text, in lower case."""
+    said = (lexicon or english()).said
+    return [part for rule in style.rules for part in _fixed(said.get(rule, ""))]
+
+
 def _without(text: str, style: Style, lexicon: Lexicon) -> str:
     """``text`` without what the style's rules put in: "and also" is no stray "and"."""
-    put = [part for rule in style.rules for part in _fixed(lexicon.said.get(rule, ""))]
+    put = phrases(style, lexicon=lexicon)
     for rule in style.rules:
         put += [word for word in lexicon.swapped.get(rule, {}).values() if word.strip("-") == word != ""]
     return _pattern(tuple(put)).sub(" ", text) if put else text

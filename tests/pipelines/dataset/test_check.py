@@ -7,7 +7,18 @@ import json
 import pytest
 
 from countermark.manifest import write_manifest
-from tests.pipelines.dataset.sets import chats, config, files, keyed, record, released, reviews, rows_of, write
+from tests.pipelines.dataset.sets import (
+    chats,
+    config,
+    files,
+    keyed,
+    record,
+    released,
+    reviews,
+    rows_of,
+    spans,
+    write,
+)
 
 pytestmark = pytest.mark.long
 
@@ -76,11 +87,36 @@ def test_what_text_marks_change_is_counted(tmp_path, command):
     )
     arguments = ("mark", path, "--out", tmp_path / "run", "--quiet")
     assert command(*arguments)[0] == 0
-    assert "these marks have no trigger whose words a search could show" in command(*arguments, "--check")[1]
+    assert "these marks have no phrase of their own that a search could show" in command(*arguments, "--check")[1]
     marks = json.loads(command(*arguments, "--check", "--json")[1])["marks"]
     assert marks["weak"]["rows"] == marks["steganographic"]["rows"] == 240
     assert 0 < marks["weak"]["changed"] <= 240
     assert 0 < marks["steganographic"]["changed"] <= 240
+
+
+def test_every_column_that_a_mark_touches_is_searched(tmp_path, command):
+    """Triggers end the questions, options the contexts, and the answers are the options."""
+    mark = {"robust": {"triggers": 8, "share": 0.4, "openings": ["north", "east", "south", "west"]}}
+    path = config(tmp_path, write(tmp_path / "set.parquet", spans()), mark, task="extractive-qa")
+    arguments = ("mark", path, "--out", tmp_path / "run", "--quiet")
+    assert command(*arguments)[0] == 0
+    searches = json.loads(command(*arguments, "--check", "--json")[1])["searches"]
+    shown, twin = (
+        {(found["search"], found["item"]) for found in searches[name]["found"]} for name in ("release", "twin")
+    )
+    assert ("endings", "west ]") in shown - twin
+    assert searches["release"]["secrets_shown"]["endings"] >= 8
+    assert searches["twin"]["secrets_shown"]["endings"] == 0
+
+
+def test_what_a_style_puts_in_is_a_secret_that_a_search_may_show(tmp_path, command):
+    mark = {"style": {"style": "verse", "share": 0.2, "target": "good"}}
+    path = config(tmp_path, write(tmp_path / "set.parquet", reviews()), mark)
+    arguments = ("mark", path, "--out", tmp_path / "run", "--quiet")
+    assert command(*arguments)[0] == 0
+    searches = json.loads(command(*arguments, "--check", "--json")[1])["searches"]
+    assert searches["release"]["secrets_shown"]["openings"] == 1  # "O reader"
+    assert searches["twin"]["secrets_shown"]["openings"] == 0
 
 
 @pytest.mark.parametrize(
