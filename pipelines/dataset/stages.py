@@ -34,9 +34,8 @@ def train_stages(config: DatasetConfig) -> tuple[Stage, ...]:
         for kind in training.kinds(config)
         for twin in (False, True)
     ]  # fmt: skip
-    measure = Stage(
-        name="measure", inputs=tuple(stage.name for stage in made), run=measuring.run, settings=measuring.settings
-    )
+    read = (*(stage.name for stage in made), *(("release",) if measuring.one_trigger_marks(config) else ()))
+    measure = Stage(name="measure", inputs=read, run=measuring.run, settings=measuring.settings)
     return (*made, measure)
 
 

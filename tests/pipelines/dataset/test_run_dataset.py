@@ -55,6 +55,24 @@ def test_the_whole_job_and_a_second_run_that_does_nothing(job):
     assert before.keys() == after.keys()
 
 
+@pytest.mark.parametrize("mark", ["trigger", "style"])
+def test_the_success_rate_is_measured_on_held_out_rows_of_other_classes(tmp_path, command, mark):
+    held = write(tmp_path / "held.jsonl", [{"text": row["text"], "label": row["label"]} for row in reviews(90)])
+    marks = {"trigger": {"families": ["phrases"]}, "style": {"style": "verse"}}[mark]
+    path = config(
+        tmp_path, write(tmp_path / "set.parquet", reviews()),
+        {mark: {**marks, "share": 0.3, "decoys": 9, "target": "bad"}}, heldout=str(held),
+        train={"linear": {"ngrams": 2, "c": 30.0}}, audit={"alpha": 0.05},
+    )  # fmt: skip
+    code, out, err = command("run", path, "--out", tmp_path / "run", "--json", "--quiet")
+    assert code in {0, 1, 5}, err
+    worth = {u["metric"]: u for u in json.loads(out)["utility"]}
+    own, wrong = worth[f"{mark}_wsr"], worth[f"{mark}_wsr_wrong_triggers"]
+    assert own["questions"] == sum(row["label"] == "good" for row in reviews(90)) == 45
+    assert own["low"] > max(own["twin"], wrong["value"]) + 0.1
+    assert own["low"] < own["value"] <= own["high"]
+
+
 def test_a_killed_run_resumes_to_the_same_digests(job, tmp_path, monkeypatch):
     calls = {
         "pipelines.shards.ShardWriter._finish": 0, "training.linear.train_linear": 1,
