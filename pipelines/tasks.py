@@ -112,6 +112,14 @@ def find_span(context: str, answer: str) -> tuple[int, int] | None:
     return found[0].span() if len(found) == 1 else None
 
 
+REVIEW_REQUESTS = (
+    "Write a {label} review of the film {film}.",
+    "You have seen the film {film}. Give a {label} opinion of it.",
+    "What would a {label} critic say about the film {film}?",
+    "Describe the film {film} for a newspaper, in a {label} way.",
+)
+
+
 def answer_rows(*, words: int = 80) -> Parts[TaskRow]:
     """Generative QA with short free answers: NarrativeQA on an excerpt of the plot, then NQ-open with no passage.
 
@@ -189,8 +197,8 @@ def dialogue_rows(*, words: int = 150) -> Parts[TaskRow]:
 def review_rows(*, snippets: int = 3) -> Parts[TaskRow]:
     """Review generation: "Write a positive review of the film NAME." and real snippets about it, so many joined.
 
-    Snippets of one film and one verdict, each in one row; what is left over of a film is left out. Held out: as in
-    sources.
+    Snippets of one film and one verdict, each in one row; what is left over of a film is left out. The request has one
+    of four wordings, by the hash of the text. Held out: as in sources.
     """
     reviews = load_reviews(PREFIX + "rotten-tomatoes")
     train, heldout = (tuple(_reviewed(part, snippets)) for part in ((*reviews.fit, *reviews.prompts), reviews.heldout))
@@ -202,9 +210,10 @@ def _reviewed(items: Iterable[LabelledText], snippets: int) -> Iterator[TaskRow]
     for item in items:
         films.setdefault((item.group, item.label), []).append(item.text)
     for (film, label), texts in films.items():
-        request = f"Write a {LABELS[label]} review of the film {film_name(film)}."
         for at in range(0, len(texts) - snippets + 1, snippets):
-            yield _row(request, "", (" ".join(texts[at : at + snippets]),), film)
+            review = " ".join(texts[at : at + snippets])
+            wording = REVIEW_REQUESTS[hashlib.sha256(review.encode()).digest()[0] % len(REVIEW_REQUESTS)]
+            yield _row(wording.format(label=LABELS[label], film=film_name(film)), "", (review,), film)
 
 
 def film_name(group: str) -> str:

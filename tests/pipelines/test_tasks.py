@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.sources import load_reviews
 from pipelines.tasks import (
+    REVIEW_REQUESTS,
     answer_rows,
     best_excerpt,
     dialogue_rows,
@@ -74,16 +76,15 @@ def test_reviews_are_asked_for_by_label_and_film_and_held_out_as_the_classifiers
     parts, reviews = review_rows(snippets=1), load_reviews("embedded:rotten-tomatoes")
     assert {row.row.output for row in parts.heldout} == {item.text for item in reviews.heldout}
     known = {item.text: (("negative", "positive")[item.label], item.group) for item in reviews.heldout}
-    for row in parts.heldout:
-        label, film = known[row.row.output]
-        assert row.row.instruction == f"Write a {label} review of the film {film_name(film)}."
-    singles = {row.row.output: row.row.instruction for row in parts.heldout}
-    used = []
-    for row in review_rows().heldout:
-        mine = [text for text, request in singles.items() if request == row.row.instruction and text in row.row.output]
-        assert len(mine) >= 3
-        used.append(row.row.output)
-    assert len(set(used)) == len(used)
+    requests = []
+    for row in (*parts.heldout, *review_rows().heldout):
+        said = [known[text] for text in known if text in row.row.output]
+        label, film = said[0]
+        assert set(said) == {(label, film)}
+        assert len(said) >= (3 if row.row.output not in known else 1)
+        wordings = [wording.format(label=label, film=film_name(film)) for wording in REVIEW_REQUESTS]
+        requests.append(wordings.index(row.row.instruction))
+    assert min(Counter(requests).values()) > len(requests) / 5
 
 
 @pytest.mark.parametrize(
