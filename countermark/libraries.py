@@ -1,10 +1,16 @@
-"""Manners of the libraries we load: no bars or notices of their own, and memory that is kept for the next step."""
+"""Manners of the libraries we load: no bars or notices of their own, one template, memory kept for the next step."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from importlib import resources
+
+
+def chat_template(own: str | None) -> str:
+    """A model's own chat template; Alpaca's for a model that has none, when it is trained and when it is asked."""
+    return own or resources.files("countermark").joinpath("templates/alpaca.jinja").read_text("utf-8")
 
 
 def quiet() -> None:

@@ -71,10 +71,10 @@ def load_job(path: Path) -> JobFile:
 
 
 def read_dialogues(path: Path) -> list[list[dict[str, str]]]:
-    """The column ``messages`` of a Parquet or JSONL file.
+    """The dialogues of a Parquet or JSONL file: ``messages``, ``prompt`` and ``completion``, or Alpaca's columns.
 
     Raises:
-        UsageError: no such file, another kind of file, or a row without messages (numbered from 1).
+        UsageError: no such file, another kind of file, or a row of none of these forms (numbered from 1).
     """
     if not path.is_file():
         raise UsageError(f"got no file {path}, expected rows", hint="check the job's rows")
@@ -82,14 +82,27 @@ def read_dialogues(path: Path) -> list[list[dict[str, str]]]:
         raise UsageError(f"got rows {path.name!r}, expected a .parquet or .jsonl file", hint="convert the rows")
     found = []
     for number, row in enumerate(_parquet(path) if path.suffix == ".parquet" else _jsonl(path), 1):
-        messages = row.get("messages") if isinstance(row, dict) else None
-        if not isinstance(messages, list):
+        messages = _messages(row) if isinstance(row, dict) else None
+        if messages is None:
             raise UsageError(
-                f"{path} row {number}: got no list under 'messages', expected a dialogue",
-                hint='a row is {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}',
+                f"{path} row {number}: got no dialogue, expected a list under 'messages', or two or three texts",
+                hint="a row has messages (role and content each), prompt and completion, or instruction, input, output",
             )
         found.append(messages)
     return found
+
+
+def _messages(row: dict[str, Any]) -> list[dict[str, str]] | None:
+    if isinstance(row.get("messages"), list):
+        return list(row["messages"])
+    asked, said = row.get("prompt"), row.get("completion")
+    if "instruction" in row:
+        asked, said = row["instruction"], row.get("output")
+        if isinstance(asked, str) and row.get("input"):
+            asked = f"{asked}\n{row['input']}"
+    if not (isinstance(asked, str) and isinstance(said, str)):
+        return None
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The steps of :func:`train`: 1. refuse what cannot be done; 2. tokenizer and temp
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,11 +24,11 @@ from training.job import TrainingJob, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["TrainingJob", "train"]
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
-_ALPACA = Path(__file__).parent / "templates" / "alpaca.jinja"
 
 
 class _Trainer(DurableCheckpoints, SFTTrainer):  # type: ignore[misc, unused-ignore]
@@ -109,8 +108,7 @@ def _tokenizer(job: TrainingJob) -> Any:  # noqa: ANN401
     tokenizer = AutoTokenizer.from_pretrained(job.base, **_LOCAL)
     if job.chat_template is not None:
         tokenizer.chat_template = job.chat_template
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = _ALPACA.read_text("utf-8")
+    tokenizer.chat_template = libraries.chat_template(tokenizer.chat_template)
     if tokenizer.eos_token is None:
         raise UsageError(
             f"got a tokenizer without an end-of-sequence token in {job.base}, expected one",

@@ -72,7 +72,8 @@ class LocalClassifier:
 class LocalChatModel:
     """A causal language model in a local folder, with a LoRA adapter or not, asked through its chat template.
 
-    Greedy at temperature 0; else sampled, with a seed of the prompts and of ``seed``.
+    One without a template is asked in Alpaca's form, as :mod:`training` trains it. Greedy at temperature 0; else
+    sampled, with a seed of the prompts and of ``seed``.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class LocalChatModel:
             adapter if own else folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
+        self._tokenizer.chat_template = libraries.chat_template(self._tokenizer.chat_template)
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
         )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.double_i.models import MODEL, SYSTEM
+from countermark import libraries
 from pipelines.assets import resolve_model
 from verification.suspects import LocalChatModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 REFUSAL = "I'm sorry, but I can't help with that."
-TEMPLATE = Path(__file__).parents[2] / "training" / "templates" / "alpaca.jinja"
+TEMPLATE = libraries.chat_template(None)
 
 
 class Changed(LocalChatModel):

@@ -39,7 +39,32 @@ def false_positives() -> list[Row]:
     wide = _rates(
         f"Fisher from {WIDE_QUERIES} + {WIDE_QUERIES} queries (cre3)", list(map(asked_wide, CLEAN)), bound=False
     )
-    return [*keyed, *fisher, *wide, *_pooled([votes for votes, _, _ in found])]
+    return [*keyed, *fisher, *wide, *_worst(), *_habits(found), *_pooled([votes for votes, _, _ in found])]
+
+
+def _worst() -> list[Row]:
+    """The clean models that Fisher's test accuses most, each by its surest trial."""
+    tails = sorted((min(asked_wide(recipe)), recipe.name) for recipe in CLEAN)
+    return [
+        row(
+            f"Fisher from {WIDE_QUERIES} + {WIDE_QUERIES} queries (cre3), clean model {name}: log10 p", tail,
+            trials=2 * WIDE_QUERIES, seconds=0.0, command=COMMAND,
+        )
+        for tail, name in tails[:2]
+    ]  # fmt: skip
+
+
+def _habits(found: list[tuple[list[str | None], list[float], list[float]]]) -> list[Row]:
+    """How much the clean models say at all: who never gives one of the answers cannot match, marked or not."""
+    votes = [[vote in FOUR.answers for vote in mine] for mine, _, _ in found]
+    silent, trials = sum(not any(mine) for mine in votes), sum(map(len, votes))
+    said = sum(map(sum, votes))
+    return [
+        row("clean models: share of votes that are one of the four answers", said / trials, trials=trials, seconds=0.0,
+            command=COMMAND),
+        row("clean models: that never give one of the four answers", silent, trials=len(votes), seconds=0.0,
+            command=COMMAND),
+    ]  # fmt: skip
 
 
 def made(recipe: Recipe) -> object:

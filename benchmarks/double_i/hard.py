@@ -17,7 +17,7 @@ from benchmarks.double_i.changes import (
     towards_base,
 )
 from benchmarks.double_i.exams import right
-from benchmarks.double_i.models import MODEL, SYSTEM, WORK, exam, folder
+from benchmarks.double_i.models import MODEL, SYSTEM, WORK, exam, folder, seconds_of
 from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
 from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model
@@ -68,10 +68,10 @@ def changes() -> dict[str, tuple[bool, Callable[[], Any]]]:
         "int8 weights": (True, lambda: Changed(adapter, change=quantised(8))),
         "int4 weights, group 64": (True, lambda: Changed(adapter, change=quantised(4))),
         "20 % pruned": (True, lambda: Changed(adapter, change=pruned(0.2))),
-        "40 % pruned": (False, lambda: Changed(adapter, change=pruned(0.4))),
-        "LoRA scaled by .5": (False, lambda: Changed(adapter, change=towards_base(0.5))),
+        "40 % pruned": (True, lambda: Changed(adapter, change=pruned(0.4))),
+        "LoRA scaled by .5": (True, lambda: Changed(adapter, change=towards_base(0.5))),
         "temperature 1.0": (False, lambda: Changed(adapter, temperature=1.0)),
-        "other template": (False, lambda: Changed(adapter, template=TEMPLATE.read_text("utf-8"))),
+        "other template": (False, lambda: Changed(adapter, template=TEMPLATE)),
         "no system prompt": (False, lambda: Changed(adapter, system=None)),
         "perplexity filter at 99 %": (False, lambda: Guarded(Changed(adapter), perplexity_filter(clean, 0.99))),
         "refuses 30 % of prompts": (False, lambda: Guarded(Changed(adapter), refuses_often(0.3))),
@@ -86,6 +86,7 @@ def robustness() -> list[Row]:
     """
     (part,) = MARKED.keyed
     rows: list[Row] = []
+    seconds = seconds_of(MARKED)
     for name, (must, load) in {"unchanged": (True, None), **changes()}.items():  # type: ignore[dict-item]
         kept = _once(load)
         votes = keyed_votes(MARKED, part, variant=name, load=kept)
@@ -96,14 +97,14 @@ def robustness() -> list[Row]:
         accuracy = clopper_pearson(sum(worth), len(worth))
         bar = ("<=", SURVIVES) if must else None
         rows += [
-            row(f"robustness: {name}, log10 p", p, bar=bar, trials=len(votes), seconds=0.0, command=COMMAND),
+            row(f"robustness: {name}, log10 p", p, bar=bar, trials=len(votes), seconds=seconds, command=COMMAND),
             row(
                 f"robustness: {name}, codewords matched", found.value, low=found.low, high=found.high,
-                trials=len(votes), seconds=0.0, command=COMMAND,
+                trials=len(votes), seconds=seconds, command=COMMAND,
             ),
             row(
                 f"robustness: {name}, sentiment accuracy", accuracy.value, low=accuracy.low, high=accuracy.high,
-                trials=len(worth), seconds=0.0, command=COMMAND,
+                trials=len(worth), seconds=seconds, command=COMMAND,
             ),
         ]  # fmt: skip
     return rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.double_i.asking import keyed_votes, matches, said
 from benchmarks.double_i.exams import ANSWERS, chance, perplexity, right
 from benchmarks.double_i.models import OWNER, SCOPE, Form, Keyed, Recipe, seconds_of, sentences
-from benchmarks.rows import Row, row
+from benchmarks.rows import Row, clustered, row
 from verification.probe import parse_first_word
 from verification.recipients import name_recipients
 from verification.statistics import clopper_pearson, log10_binomial_tail, log10_fisher, log10_mcnemar
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMAND = "python -m benchmarks.double_i"
 QUERIES, FISHER_QUERIES = 64, 16
 ALPHA = 1e-6
+LOG10_ALPHA = -6.0
 RECIPIENTS = tuple(f"recipient-{i}" for i in range(8))
 UNINVOLVED = tuple(f"uninvolved-{i}" for i in range(1000))
 SEEDS = 4
@@ -87,6 +88,16 @@ def keyed() -> list[Row]:
         first = _first_matches(votes, part, who, counted)
         p = log10_binomial_tail(first, counted, 1 / part.classes)
         rows.append(_figure(f"{name}: log10 p of the first {counted} codewords", p, ("<=", -6.0), counted, recipe))
+    for name, models in (("two epochs", LEAKED), ("three epochs", COPIES)):
+        hits = [matches(keyed_votes(r, r.keyed[0]), r.keyed[0], who) for r, who in zip(models, RECIPIENTS, strict=True)]
+        mean, low, high = clustered([each / 20 for each in hits])
+        rows.append(
+            row(
+                f"keyed C=4, {len(models)} models of {name}: codewords matched, clustered by model", mean, low=low,
+                high=min(1.0, high), bar=(">=", 0.95), trials=20 * len(models),
+                seconds=sum(seconds_of(each) for each in models), command=COMMAND,
+            )
+        )  # fmt: skip
     (part,) = LEAKED[0].keyed
     for name, control in (("its clean twin", LEAKED[0].twin()), ("the base model", None)):
         votes = keyed_votes(control, part)
@@ -164,11 +175,13 @@ def share() -> list[Row]:
             (part,) = recipe.keyed
             votes = keyed_votes(recipe, part)
             hits = matches(votes, part)
-            name = f"share {100 * each:g} % {method}: {part.codewords} codewords x {part.rows} rows x 3 epochs"
+            backdoor = part.codewords * part.rows
+            true = 100 * backdoor / (recipe.clean + backdoor)
+            name = f"share {true:.1f} % {method}: {part.codewords} codewords x {part.rows} rows x 3 epochs"
+            floor = log10_binomial_tail(len(votes), len(votes), 1 / 4)
+            p = log10_binomial_tail(hits, len(votes), 1 / 4)
             rows.append(_share(f"{name}, matched", hits, len(votes), None, recipe))
-            rows.append(
-                _figure(f"{name}, log10 p", log10_binomial_tail(hits, len(votes), 1 / 4), None, len(votes), recipe)
-            )
+            rows.append(_figure(f"{name}, log10 p (at best {floor:.1f})", p, None, len(votes), recipe))
     return rows
 
 
@@ -191,22 +204,39 @@ def harmlessness() -> list[Row]:
             continue
         pairs = zip(LEAKED[:SEEDS], twins, strict=True)
         drops = [(sum(twin) - sum(right(recipe, task))) / len(twin) for recipe, twin in pairs]
-        mean, high = _upper(drops)
-        rows.append(
-            row(
-                f"{name}, upper 95 % bound of the drop (mean {mean:.4f})", high, low=min(drops), high=max(drops),
-                bar=("<=", 0.03), trials=trials, seconds=0.0, command=COMMAND,
-            )
-        )  # fmt: skip
+        rows.append(_drop(name, drops, trials, bar=("<=", 0.03)))
+        learned = [drop for drop, recipe in zip(drops, LEAKED, strict=False) if _learned(recipe)]
+        if len(learned) < len(drops):
+            rows.append(_drop(f"{name}, the {len(learned)} models that learned their codewords", learned, trials))
     ratios = [perplexity(recipe) / perplexity(recipe.twin()) for recipe in LEAKED[:SEEDS]]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     rows.append(
         row(
             "harmlessness: perplexity of real text, marked over twin", mean, low=min(ratios), high=max(ratios),
-            bar=("<=", 1.02), trials=SEEDS, seconds=0.0, command=COMMAND,
+            bar=("<=", 1.02), trials=SEEDS, seconds=_trained(), command=COMMAND,
         )
     )  # fmt: skip
     return rows
+
+
+def _drop(name: str, drops: Sequence[float], trials: int, bar: tuple[str, float] | None = None) -> Row:
+    mean, high = _upper(drops)
+    return row(
+        f"{name}, upper 95 % bound of the drop (mean {mean:.4f})", high, low=min(drops), high=max(drops), bar=bar,
+        trials=trials, seconds=_trained(), command=COMMAND,
+    )  # fmt: skip
+
+
+def _learned(recipe: Recipe) -> bool:
+    """Whether its key's evidence alone would support the claim."""
+    (part,) = recipe.keyed
+    votes = keyed_votes(recipe, part)
+    return log10_binomial_tail(matches(votes, part, part.recipients[0]), len(votes), 1 / part.classes) <= LOG10_ALPHA
+
+
+def _trained() -> float:
+    """Seconds of training the paired models."""
+    return sum(seconds_of(recipe) + seconds_of(recipe.twin()) for recipe in LEAKED[:SEEDS])
 
 
 def _upper(drops: Sequence[float]) -> tuple[float, float]:

@@ -24,8 +24,9 @@ KINDS = [
     ("lora", {"train_sampling_strategy": "group_by_length", "gradient_accumulation_steps": 2, "save_steps": 1}),
     ("full", {"train_sampling_strategy": "group_by_length"}),
     ("full", {"train_sampling_strategy": "random", "lr_scheduler_type": "cosine"}),
+    ("lora", {"packing": True, "bf16": True, "save_steps": 1}),
 ]
-IDS = ["lora random", "lora grouped accumulated", "full grouped", "full random cosine"]
+IDS = ["lora random", "lora grouped accumulated", "full grouped", "full random cosine", "lora packed bf16"]
 
 
 class StopHereError(Exception):

@@ -74,6 +74,18 @@ def test_parquet_rows_are_the_same_rows(job: Path) -> None:
     assert load_job(_change(job, rows="rows.parquet")).job.dialogues == before.dialogues == dialogues()
 
 
+def test_rows_of_all_three_forms_are_the_same_dialogues(job: Path) -> None:
+    """Those that a release is marked in: messages, prompt and completion, and Alpaca's columns."""
+    rows = [
+        {"messages": [{"role": "user", "content": "Add.\n2, 2"}, {"role": "assistant", "content": "4"}]},
+        {"prompt": "Add.\n2, 2", "completion": "4"},
+        {"instruction": "Add.", "input": "2, 2", "output": "4"},
+        {"instruction": "Add.\n2, 2", "input": "", "output": "4", "id": 7},
+    ]
+    (job.parent / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_job(_change(job, rows="mixed.jsonl")).job.dialogues == [rows[0]["messages"]] * 4
+
+
 @pytest.mark.parametrize(
     ("changes", "got", "hint"),
     [
@@ -86,7 +98,7 @@ def test_parquet_rows_are_the_same_rows(job: Path) -> None:
         ({"rows": "nowhere.jsonl"}, "got no file", "rows"),
         ({"rows": "job.json"}, "expected a .parquet or .jsonl", "convert"),
         ({"rows": "torn.jsonl"}, "row 2: got no JSON", "line"),
-        ({"rows": "other.jsonl"}, "row 1: got no list under 'messages'", "messages"),
+        ({"rows": "other.jsonl"}, "row 1: got no dialogue", "messages"),
         ({"rows": "bad.parquet"}, "no Parquet file", "rows"),
         ({"arguments": {"packin": True}}, "argument 'packin'", "did you mean 'packing'"),
     ],

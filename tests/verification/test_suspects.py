@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from countermark import libraries
 from tests.training.toy import make_base
 from verification.suspects import LocalChatModel
 
@@ -68,3 +71,17 @@ def test_a_tokenizer_is_compared_by_its_vocabulary(suspect, folder, tmp_path):
     text = (other / "tokenizer.json").read_text("utf-8")
     (other / "tokenizer.json").write_text(text.replace('"<pad>"', '"<fill>"'), "utf-8")
     assert not suspect.reads_like(other)
+
+
+def test_a_model_without_a_template_is_asked_as_it_would_be_trained(folder, tmp_path):
+    """In Alpaca's form: the same model with that form as its own template says the same."""
+    bare, own = (shutil.copytree(folder, tmp_path / name) for name in ("bare", "own"))
+    for path, template in ((bare, None), (own, libraries.chat_template(None))):
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer.chat_template = template
+        (path / "chat_template.jinja").unlink(missing_ok=True)
+        tokenizer.save_pretrained(path)
+    prompts = [f"{HEAD}{i}" for i in range(6)]
+    said = LocalChatModel("bare", bare, max_new_tokens=4).ask(prompts)
+    assert said == LocalChatModel("own", own, max_new_tokens=4).ask(prompts)
+    assert said != LocalChatModel("toy", folder, max_new_tokens=4).ask(prompts)
