@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BARRED = {
     ("write-reviews", Claim.OUTPUT_WEAK), ("write-reviews", Claim.OUTPUT_STEGANOGRAPHIC),
-    ("qa-extractive", Claim.OUTPUT_ROBUST),
+    ("qa-generative", Claim.OUTPUT_ROBUST),
 }  # fmt: skip
 """Where each output mark has to be found at 1e-6 within 500 answers; elsewhere it is reported as it is."""
 
