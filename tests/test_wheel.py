@@ -48,6 +48,7 @@ def test_package_data_and_command_work(installed: Path) -> None:
     assert (installed / "configs" / "assets.txt").is_file()
     assert (installed / "watermarks" / "carriers" / "nouns.txt").is_file()
     assert (installed / "verification" / "templates" / "report.html.j2").is_file()
+    assert (installed / "countermark" / "templates" / "alpaca.jinja").is_file()
     done = _python(
         installed, "-m", "pipelines.cli", "run", str(config), "--dry-run", "--out", str(installed / "nowhere")
     )
