@@ -80,8 +80,6 @@ def bundle_audit(
     signer = audit_signer(context.owner)
     if path.exists():
         return _known(path, verify_bundle(path, signers=[public_key(signer)]), plan)
-    if opening == "key":
-        record_opening(context.owner / SPENT_FILE, request.name, context.key().key_id)
     release, keys = run.artifact("release"), run.artifact("keys")
     stamp = planned.path / TIMESTAMP_FILE
     bundle = Bundle(
@@ -94,6 +92,9 @@ def bundle_audit(
         timestamp=stamp.read_bytes() if stamp.exists() else b"",
     )  # fmt: skip
     verdicts = judge(bundle)
+    if opening == "key":
+        told = {"key_id": context.key().key_id, "release": plan.commitment["sha256"]}
+        record_opening(context.owner / SPENT_FILE, request.name, **told)
     written = write_bundle(
         path, bundle, verdicts=verdicts, sign=[signer], reports=_reports(bundle, verdicts, public_key(signer))
     )

@@ -92,7 +92,7 @@ def draft(request: AuditRequest, context: Context, keys: Artifact, release: Arti
         [*(asdict(suspect) for suspect in suspects), request.system, config.audit.model_dump(), terms.body()]
     )
     room = {"total": total, "each": each, "unit": request.kind.unit, "release": commitment["sha256"]}
-    check_unopened(context.owner / SPENT_FILE, request.name, key.key_id)
+    check_unopened(context.owner / SPENT_FILE, request.name, key.key_id, release=commitment["sha256"])
     first = next_range(context.owner / SPENT_FILE, request.name, spends, **room)
     seed = key.wrong_key_seed(commitment["sha256"], first)
     asking = Asking(first=first, seed=seed, system=request.system)

@@ -65,24 +65,30 @@ def allocate(
     return first
 
 
-def record_opening(path: Path, name: str, key_id: str) -> None:
+def record_opening(path: Path, name: str, key_id: str, *, release: str) -> None:
     """Notes that the evidence of an audit makes the key public: before it is written, and for good."""
-    noted = [{**entry, "opened": key_id} if entry["audit"] == name else entry for entry in _spent(path)]
+    noted = [{**entry, "opened": key_id} if _is(entry, name, release) else entry for entry in _spent(path)]
     write_checked_json(path, noted)
 
 
-def check_unopened(path: Path, name: str, key_id: str) -> None:
+def check_unopened(path: Path, name: str, key_id: str, *, release: str) -> None:
     """Refuses another audit under a key that evidence has made public.
 
     Raises:
         InconclusiveError: who has read that evidence can teach a model every trigger's answer, or that of none.
     """
-    told = [entry["audit"] for entry in _spent(path) if entry.get("opened") == key_id and entry["audit"] != name]
+    opened = [entry for entry in _spent(path) if entry.get("opened") == key_id]
+    told = [entry["audit"] for entry in opened if not _is(entry, name, release)]
     if told:
         raise InconclusiveError(
             f"got key {key_id}, which the evidence of audit {told[0]!r} has made public, expected a secret one",
             hint="mark a new release under a new key; what was audited before the opening stays proved",
         )
+
+
+def _is(entry: dict[str, Any], name: str, release: str) -> bool:
+    """Another release under the same key may have an audit of the same name."""
+    return bool(entry["audit"] == name and entry.get("release", release) == release)
 
 
 def _spent(path: Path) -> list[dict[str, Any]]:

@@ -7,11 +7,13 @@ import json
 import pytest
 from scipy.stats import binom
 
+from countermark.errors import InconclusiveError
 from countermark.manifest import canonical_json, digest
 from pipelines.dataset.carriers import carriers
 from pipelines.dataset.config import load_dataset_config
 from pipelines.dataset.marks import parameters
 from pipelines.dataset.rows import open_source, read_labels
+from pipelines.spending import check_unopened
 from tests.pipelines.dataset.sets import (
     Parrot,
     chats,
@@ -78,6 +80,10 @@ def test_evidence_that_opens_the_key_is_the_last_under_that_key(release, tmp_pat
     assert "the evidence of audit 'one' has made public" in release(suspect, "--name", "two", fails=5)
     assert not (release.run / "artifacts" / "plan-two").exists()
     assert release(suspect, *arguments)[0] == 0  # what was proved stays proved
+    spent = json.loads((release.run / "owner" / "spent.json").read_text())["body"]
+    (first,) = spent
+    with pytest.raises(InconclusiveError, match="has made public"):  # another release, an audit of the same name
+        check_unopened(release.run / "owner" / "spent.json", "one", first["opened"], release="0" * 64)
 
 
 def test_a_model_of_the_release_is_supported_and_its_twin_is_not(release, tmp_path):
