@@ -60,6 +60,11 @@ def _named(mark: Mapping[str, Any]) -> bool:
     return bool(mark.get("style", "key") != "key")
 
 
+def own_candidate(key: Key, mark: Mapping[str, Any]) -> str | styles.Style:
+    """What the release's rows carry: the style that a person named, or what the key drew first."""
+    return styles.STYLES.get(mark.get("style", "")) or candidates(key, mark)[0]
+
+
 def worn(candidate: str | styles.Style, text: str) -> str:
     """``text`` under a trigger pattern or in a style."""
     return triggers.applied(candidate, text) if isinstance(candidate, str) else styles.rewrite(text, candidate)

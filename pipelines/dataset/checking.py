@@ -16,7 +16,7 @@ from pipelines.records import open_record
 from pipelines.searches import search, side_by_side, standing
 from pipelines.stage import Context
 from verification.claims import behaviour_form, derive_input_level, robust_triggers
-from verification.one_trigger import candidates
+from verification.one_trigger import own_candidate
 from watermarks.carriers import styles
 
 if TYPE_CHECKING:
@@ -100,13 +100,11 @@ def _secrets(key: Key, marks: dict[str, dict[str, Any]]) -> list[str]:
     found: list[str] = []
     if "keyed" in marks:
         found += [spoken(trigger) for trigger in derive_input_level(key, marks["keyed"]).triggers]
-    if "trigger" in marks:
-        found.append(spoken(str(candidates(key, marks["trigger"])[0])))
     if "robust" in marks:
         found += [*robust_triggers(key, marks["robust"]), *behaviour_form(marks["robust"]).openings]
-    if "style" in marks:
-        own = styles.STYLES.get(marks["style"].get("style", "")) or candidates(key, marks["style"])[0]
-        found += styles.phrases(own)  # type: ignore[arg-type]
+    for name in {"trigger", "style"} & marks.keys():
+        own = own_candidate(key, marks[name])
+        found += [spoken(own)] if isinstance(own, str) else styles.phrases(own)
     return found
 
 

@@ -17,9 +17,8 @@ from pipelines.dataset.rows import check_columns, needed_columns, open_heldout, 
 from pipelines.dataset.training import TWIN, kinds
 from pipelines.records import open_record
 from pipelines.sources import sample
-from verification.one_trigger import candidates
+from verification.one_trigger import candidates, own_candidate
 from verification.one_trigger import worn as wear
-from watermarks.carriers.styles import STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,10 +106,10 @@ def _worn(context: Context, release: Artifact) -> list[_Worn]:
     labels = read_labels(config, open_source(config)).names
     found = []
     for name in one_trigger_marks(config):
-        own, *decoys = candidates(key, marks[name])
+        decoys = candidates(key, marks[name])[1:]
         found.append(
             _Worn(
-                mark=name, own=STYLES.get(marks[name].get("style", ""), own), others=decoys[:_WRONG],
+                mark=name, own=own_candidate(key, marks[name]), others=decoys[:_WRONG],
                 target=labels[marks[name]["target"]],
             )
         )  # fmt: skip

@@ -14,7 +14,7 @@ from countermark.files import PRIVATE_DIR_MODE, make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
 from pipelines.dataset.rows import rows_of
-from verification.one_trigger import candidates
+from verification.one_trigger import own_candidate
 from watermarks.carriers import styles, triggers
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def rewrite_rows(
         wanted = getattr(config.marks, name)
         if name not in marks or wanted.rewrite is None:
             continue
-        own = styles.STYLES.get(marks[name].get("style", "")) or candidates(key, marks[name])[0]
+        own = own_candidate(key, marks[name])
         asked = _requests(config, wanted.rewrite, own, rows_of(stream, rows[name]))
         writer = _Writer(config, wanted.rewrite, context.work / "writing")
         with context.progress.bar(f"{wanted.rewrite.model} writes the {name}", len(asked)) as advance:
