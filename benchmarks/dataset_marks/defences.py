@@ -18,6 +18,7 @@ LANGUAGE_MODEL = "embedded:smollm2-135m-instruct"
 OUTLIERS = 0.10
 """Share of words that the ONION-like filter takes out: those whose removal lowers perplexity most."""
 DROPPED_WORDS, DISTILLED = 0.30, 0.25
+CHUNK = 120
 CLEAN_TIMES = 3
 
 
@@ -32,7 +33,7 @@ def _outlier_words(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     """ONION (Qi et al., EMNLP 2021): every word whose removal lowers the text's perplexity by more than a threshold
     goes; the threshold is set so that ``OUTLIERS`` of all words go.
     """
-    scores = _kept(data, "onion", lambda: _suspicion(data.texts))
+    scores = _kept(data, "onion", _suspicion)
     bar = sorted((s for each in scores for s in each), reverse=True)
     threshold = bar[int(OUTLIERS * len(bar))]
     texts = [
@@ -44,7 +45,7 @@ def _outlier_words(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
 
 def _paraphrased(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     """Every text rewritten by the small language model."""
-    return _kept(data, "paraphrase", lambda: _paraphrases(data.texts)), list(data.codes)
+    return _kept(data, "paraphrase", _paraphrases), list(data.codes)
 
 
 def _fewer_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
@@ -55,7 +56,7 @@ def _fewer_words(recipe: Recipe, data: Marked) -> tuple[list[str], list[int]]:
 
 def _distilled(_: Recipe, data: Marked) -> tuple[list[str], list[int]]:
     """A quarter of the rows: of every class those nearest to its k-means centres in the encoder's own space."""
-    chosen = _kept(data, "distilled", lambda: _central(data))
+    chosen = _central(data)
     return [data.texts[i] for i in chosen], [data.codes[i] for i in chosen]
 
 
@@ -81,14 +82,19 @@ CHANGES: dict[str, Callable[[Recipe, Marked], tuple[list[str], list[int]]]] = {
 }
 
 
-def _kept(data: Marked, what: str, make: Callable[[], list[Any]]) -> list[Any]:
+def _kept(data: Marked, what: str, make: Callable[[Sequence[str]], list[Any]]) -> list[Any]:
+    """``make`` of all texts, ``CHUNK`` at a time, each kept: an interrupted half hour goes on where it was."""
     from benchmarks.dataset_marks.classifiers import WORK
 
-    path = WORK / "changes" / f"{what}-{digest([list(data.texts), list(data.codes)])[:12]}.json"
-    if not path.exists():
-        make_dir(path.parent)
-        write_checked_json(path, make())
-    found: list[Any] = read_checked_json(path)
+    folder = WORK / "changes" / f"{what}-{digest(list(data.texts))[:12]}"
+    make_dir(folder)
+    found: list[Any] = []
+    for start in range(0, len(data.texts), CHUNK):
+        path = folder / f"{start:06}.json"
+        if not path.exists():
+            write_checked_json(path, make(data.texts[start : start + CHUNK]))
+            print(f"{what}: {min(start + CHUNK, len(data.texts))} of {len(data.texts)} texts", flush=True)
+        found += read_checked_json(path)
     return found
 
 
