@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.audit import COMMAND
-from benchmarks.double_i.hard import MARKED, merged
+from benchmarks.double_i.hard import merged
 from benchmarks.double_i.models import FOUR, MODEL, SCOPE, SYSTEM, carriers
-from benchmarks.double_i.tables import RECIPIENTS
+from benchmarks.double_i.tables import LEAKED, RECIPIENTS
 from benchmarks.rows import row
 from pipelines.assets import resolve_model
 from tests.servers import ServedModel, can_serve, transformers_serve
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from verification.probe import Answer, Probe
     from verification.verdict import Verdict
 
+MARKED = LEAKED[0]
 ALPHA = 1e-6
 CARRIERS = 3
 TOKENS = 3
@@ -84,7 +85,7 @@ def sealed() -> tuple[AuditPlan, list[Probe]]:
 
 def ways() -> Iterator[tuple[str, Endpoint]]:
     """Every way of asking the marked model, its server running while it is asked."""
-    folder = merged()
+    folder = merged(MARKED)
     yield "as a folder", FolderEndpoint(LocalChatModel("suspect", folder, system=SYSTEM, max_new_tokens=TOKENS))
     with ServedModel(transformers_serve(folder)) as server:
         yield (

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.dataset_marks.classifiers import WORK, Recipe, carriers, held_out, said, seconds_of
 from benchmarks.dataset_marks.tables import COMMAND
 from benchmarks.rows import Row, clustered, row
+from benchmarks.through_audit import log10_p
 from countermark.files import make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
-from verification.audit import Evidence, audit
 from verification.claims import PROBES
 from verification.one_trigger import candidates, worn
-from verification.plan import AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
-from verification.probe import ask_all
+from verification.plan import Claim, ClaimPlan
 from verification.statistics import clopper_pearson, rank_p, zero_events_upper_bound
-from verification.suspects import FunctionSuspect
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from verification.probe import Probe
     from watermarks.keys import Key
 
 MODELS, KEYS, TRIGGERS = 20, 50, 20
 CARRIERS = {"reviews": 3, "topics": 5}
 """An odd number: no majority of two classes is tied."""
 LEVELS = (0.05, 0.01, 1e-3, 1e-6)
-CONFIG = "false positives"
 
 
 def clean() -> list[Recipe]:
@@ -55,14 +49,10 @@ def tried(recipe: Recipe) -> list[list[float]]:
         make_dir(path.parent)
         turned = {name: names[(at + 1) % len(names)] for at, name in enumerate(names)}
         found = []
+        claim, rows_ = _claim(mark, chosen, names), [1] * TRIGGERS
         for key, probes in zip(keys, listed, strict=True):
-            plan = _plan(key, mark, probes, chosen, names)
-            found.append(
-                [
-                    _log10_p(plan, key, probes, knows.__getitem__),
-                    _log10_p(plan, key, probes, lambda p: turned[knows[p]]),
-                ]
-            )
+            ways = (knows.__getitem__, lambda p: turned[knows[p]])
+            found.append([log10_p(claim, key, probes, way, rows_) for way in ways])
         write_checked_json(path, found)
     answers: list[list[float]] = read_checked_json(path)
     return answers
@@ -78,35 +68,11 @@ def false_positives() -> list[Row]:
     return [*rows, *_ranks()]
 
 
-def _plan(key: Key, mark: dict[str, Any], probes: list[Probe], chosen: tuple[str, ...], names: list[str]) -> AuditPlan:
-    claim = ClaimPlan(
+def _claim(mark: dict[str, Any], chosen: tuple[str, ...], names: list[str]) -> ClaimPlan:
+    return ClaimPlan(
         claim=Claim.INPUT_LEVEL, statistic="exact binomial", mark=mark, answers=tuple(names), carriers=chosen,
-        parser="exact/1", decoding="arg max over labels", probes=probes_digest(probes),
-        suspects=(PlannedSuspect(name="suspect", control=False, digest="s"),
-                  PlannedSuspect(name="constant", control=True, digest="c")),
+        parser="exact/1", decoding="arg max over labels", suspects=(),
     )  # fmt: skip
-    commitment = {"sha256": key.commit(CONFIG), "config_digest": CONFIG, "public_value": None}
-    return AuditPlan(
-        alpha=1e-6, commitment=commitment, commitments_made=1, wrong_key_seed=key.key_id, wrong_keys=19, claims=(claim,)
-    )
-
-
-def _log10_p(plan: AuditPlan, key: Key, probes: list[Probe], answer: Callable[[str], str]) -> float:
-    """What the audit says of the suspect."""
-    (claim,) = plan.claims
-    answers = {}
-    for who, function in zip(claim.suspects, (answer, lambda _: claim.answers[0]), strict=True):
-        with TemporaryDirectory() as journal:
-            answers[who.name] = ask_all(
-                FunctionSuspect(who.name, function), probes_for(probes, who), allowed=claim.allowed,
-                parser=claim.parser, journal=Path(journal), batch_size=1000,
-            )  # fmt: skip
-    evidence = Evidence(
-        corpora={}, answers={claim.claim: answers}, probes={claim.claim: probes},
-        marked_rows={claim.claim: [1] * TRIGGERS},
-    )  # fmt: skip
-    (mine,) = (v for v in audit(plan, key, evidence) if v.suspect == "suspect")
-    return mine.log10_p
 
 
 def _rates(name: str, tails: Sequence[Sequence[float]], levels: Sequence[float], seconds: float) -> list[Row]:

@@ -15,12 +15,11 @@ from benchmarks.double_i import clean, hard, plots, tables
 from benchmarks.double_i.asking import keyed_votes
 from benchmarks.double_i.exams import ANSWERS, right
 from benchmarks.double_i.models import folder
+from benchmarks.double_i.tables import COPIES
 from benchmarks.parts import Part, run
 
 if TYPE_CHECKING:
     from benchmarks.double_i.models import Recipe
-
-LEAKED = tables.LEAKED
 
 
 def _votes(recipe: Recipe) -> object:
@@ -35,14 +34,14 @@ def _exams(recipe: Recipe) -> object:
 
 PARTS = {
     "forms": Part(rows=tables.forms, recipes=lambda: list(tables.FORMS.values()), make=folder),
-    "keyed": Part(rows=tables.keyed, recipes=lambda: [tables.YES_NO, LEAKED[0], tables.OWNERS], make=_votes),
-    "recipients": Part(rows=tables.recipients, recipes=lambda: [*LEAKED, *tables.COPIES, tables.MIXED], make=_votes),
+    "keyed": Part(rows=tables.keyed, recipes=lambda: [tables.YES_NO, COPIES[0], tables.OWNERS], make=_votes),
+    "recipients": Part(rows=tables.recipients, recipes=lambda: [*tables.LEAKED, *COPIES, tables.MIXED], make=_votes),
     "harmlessness": Part(
         rows=tables.harmlessness,
-        recipes=lambda: [each for one in LEAKED[: tables.SEEDS] for each in (one, one.twin())],
+        recipes=lambda: [each for one in COPIES[: tables.SEEDS] for each in (one, one.twin())],
         make=_exams,
     ),
-    "robustness": Part(rows=hard.robustness, recipes=lambda: [LEAKED[0]], make=folder),
+    "robustness": Part(rows=hard.robustness, recipes=lambda: [hard.MARKED], make=folder),
     "false-positives": Part(rows=clean.false_positives, recipes=clean.models, make=clean.made),
     "share": Part(
         rows=tables.share,

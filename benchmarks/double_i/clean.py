@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.double_i.asking import said
 from benchmarks.double_i.models import FOUR, SCOPE, Recipe, carriers, seconds_of, sentences
-from benchmarks.double_i.tables import COMMAND
+from benchmarks.double_i.tables import COMMAND, COPIES
 from benchmarks.rows import Row, clustered, row
+from benchmarks.through_audit import log10_p
 from verification import double_i as planned
-from verification.plan import KEYED_ARM, Claim
+from verification.claims import PROBES
+from verification.plan import KEYED_ARM, Claim, ClaimPlan
 from verification.probe import Answer, majority, parse_first_word
 from verification.statistics import clopper_pearson, log10_binomial_tail, zero_events_upper_bound
 from watermarks.carriers import double_i, double_i_forms
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from verification.probe import Probe
 
 KEYS, CODEWORDS, QUERIES = 50, 12, 8
@@ -31,6 +35,10 @@ CLEAN = tuple(
 )
 
 
+MARKED = COPIES
+"""Clean to every key but their owner's."""
+
+
 def false_positives() -> list[Row]:
     """Clean models through the whole path: derive, ask, parse, score; every key its own triggers and targets."""
     found = [tried(recipe) for recipe in CLEAN]
@@ -39,7 +47,8 @@ def false_positives() -> list[Row]:
     wide = _rates(
         f"Fisher from {WIDE_QUERIES} + {WIDE_QUERIES} queries (cre3)", list(map(asked_wide, CLEAN)), bound=False
     )
-    return [*keyed, *fisher, *wide, *_worst(), *_habits(found), *_pooled([votes for votes, _, _ in found])]
+    others = _rates("keyed, through the audit", list(map(audited, MARKED)), bound=True, models=MARKED)
+    return [*keyed, *others, *fisher, *wide, *_worst(), *_habits(found), *_pooled([votes for votes, _, _ in found])]
 
 
 def _worst() -> list[Row]:
@@ -68,8 +77,8 @@ def _habits(found: list[tuple[list[str | None], list[float], list[float]]]) -> l
 
 
 def made(recipe: Recipe) -> object:
-    """Everything that a clean model is trained for and asked."""
-    return tried(recipe), asked_wide(recipe)
+    """Everything that a model of this table is trained for and asked."""
+    return audited(recipe) if recipe in MARKED else (tried(recipe), asked_wide(recipe))
 
 
 def tried(recipe: Recipe) -> tuple[list[str | None], list[float], list[float]]:
@@ -103,6 +112,23 @@ def asked_wide(recipe: Recipe) -> list[float]:
     return tails
 
 
+def audited(recipe: Recipe) -> list[float]:
+    """For every key what an audit says of a model that was marked by somebody else: it always answers A, B, C or D."""
+    mark = {name: value for name, value in _mark(0).items() if name not in ("judge", "sentences")}
+    keys, chosen = [wrong_key("clean", i) for i in range(KEYS)], tuple(carriers(1)[:1])
+    listed = [PROBES[Claim.DOUBLE_I](key, mark, chosen, wrong_seed=key.key_id) for key in keys]
+    prompts = [probe.prompt for probes in listed for probe in probes]
+    knows = dict(zip(prompts, said(recipe, prompts, variant="strangers"), strict=True))
+    claim = ClaimPlan(
+        claim=Claim.DOUBLE_I, statistic="keyed binomial", mark=mark, answers=FOUR.answers, carriers=chosen,
+        parser="first_word/2", decoding="greedy", suspects=(),
+    )  # fmt: skip
+    return [
+        log10_p(claim, key, probes, knows.__getitem__, [1] * CODEWORDS)
+        for key, probes in zip(keys, listed, strict=True)
+    ]  # fmt: skip
+
+
 def _probes(i: int, mark: dict[str, Any]) -> list[Probe]:
     """What key i asks; the arm of wrong keys is every other key here."""
     found = planned.probes(wrong_key("clean", i), mark, carriers(1)[:1], wrong_seed="x")
@@ -128,18 +154,19 @@ def _answer(probe: Probe, raw: str) -> Answer:
     )  # fmt: skip
 
 
-def _rates(name: str, tails: list[list[float]], *, bound: bool) -> list[Row]:
+def _rates(name: str, tails: list[list[float]], *, bound: bool, models: Sequence[Recipe] = CLEAN) -> list[Row]:
     """How often p (log10, by model and key) is at or below a level; a bound must not be exceeded significantly.
 
     Clopper-Pearson takes all pairs of a model and a key as independent. The models resemble each other, and what one
     key says of twenty of them may be one draw; so the interval clustered by key stands beside it, and decides.
     """
-    rows, seconds = [], sum(seconds_of(recipe) for recipe in CLEAN)
+    rows, seconds = [], sum(seconds_of(recipe) for recipe in models)
+    kind = "clean models" if models is CLEAN else "models that others marked"
     for level in (0.05, 0.01, 1e-3, 1e-6):
         under = [[10**p <= level for p in each] for each in zip(*tails, strict=True)]
         hits, trials = sum(map(sum, under)), sum(map(len, under))
         found = clopper_pearson(hits, trials)
-        label = f"false positives of {len(CLEAN)} clean models x {len(under)} keys: {name} p <= {level:g}"
+        label = f"false positives of {len(models)} {kind} x {len(under)} keys: {name} p <= {level:g}"
         made = row(
             label, found.value, low=found.low, high=found.high if hits else zero_events_upper_bound(trials),
             trials=trials, seconds=seconds, command=COMMAND,
@@ -180,5 +207,5 @@ def _pooled(pool: list[list[str | None]]) -> list[Row]:
 
 
 def models() -> list[Recipe]:
-    """The clean models."""
-    return list(CLEAN)
+    """The clean models, and those that somebody else marked."""
+    return [*CLEAN, *MARKED]

@@ -18,7 +18,7 @@ from benchmarks.double_i.changes import (
 )
 from benchmarks.double_i.exams import right
 from benchmarks.double_i.models import MODEL, SYSTEM, WORK, exam, folder, seconds_of
-from benchmarks.double_i.tables import COMMAND, LEAKED, RECIPIENTS, default
+from benchmarks.double_i.tables import COMMAND, COPIES, RECIPIENTS
 from benchmarks.rows import Row, row
 from pipelines.assets import resolve_model
 from verification.statistics import clopper_pearson, log10_binomial_tail
@@ -27,25 +27,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-MARKED = LEAKED[0]
+    from benchmarks.double_i.models import Recipe
+
+MARKED = COPIES[0]
 UTILITY_QUESTIONS = 200
 SURVIVES = -6.0
 
 
-def merged() -> Path:
-    """The marked model, merged into a folder: what somebody else fine-tunes further."""
+def merged(recipe: Recipe = MARKED) -> Path:
+    """A marked model, merged into a folder: what somebody else serves or fine-tunes further."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from countermark.files import building
 
-    path = WORK / "models" / "merged"
+    path = WORK / "models" / f"merged-{recipe.name}"
     if not path.exists():
         base = resolve_model(MODEL).path
         with building(path) as out:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(
-                AutoModelForCausalLM.from_pretrained(base, dtype="bfloat16"), str(folder(MARKED))
+                AutoModelForCausalLM.from_pretrained(base, dtype="bfloat16"), str(folder(recipe))
             )
             model.merge_and_unload().save_pretrained(out)
             AutoTokenizer.from_pretrained(base).save_pretrained(out)
@@ -56,7 +58,9 @@ def tuned_again() -> Any:  # noqa: ANN401 - a suspect
     """The marked model after a second training like the first, on as many rows, all clean and none seen before."""
     from verification.suspects import LocalChatModel
 
-    again = replace(default("second-tune", 500), clean=len(MARKED.rows()), clean_seed=500, over=MARKED.name)
+    again = replace(
+        MARKED.twin(), name="second-tune", seed=500, clean=len(MARKED.rows()), clean_seed=500, over=MARKED.name
+    )
     return LocalChatModel("again", merged(), adapter=folder(again, base=merged()), system=SYSTEM, max_new_tokens=3)
 
 

@@ -25,7 +25,7 @@ LOG10_ALPHA = -6.0
 RECIPIENTS = tuple(f"recipient-{i}" for i in range(8))
 UNINVOLVED = tuple(f"uninvolved-{i}" for i in range(1000))
 SEEDS = 4
-"""Leaked models that have a clean twin."""
+"""Copies that have a clean twin."""
 
 FORMS = {
     name: Recipe(name=name, seed=i, form=Form(name=name), epochs=epochs)
@@ -47,7 +47,7 @@ LEAKED = tuple(
 """Copies of a release of 20 codewords, C = 4: 240 of its 600 rows."""
 YES_NO = default("keyed-2", 20, Keyed(codewords=40, rows=10, classes=2))
 COPIES = tuple(replace(recipe, name=f"copy-{i}", epochs=3) for i, recipe in enumerate(LEAKED))
-"""The same copies, trained on for three epochs: after two, one model in eight has not learned its codewords yet."""
+"""The same copies, trained for three epochs, as the recipe is: after two, one model in eight has not learned yet."""
 MIXED = replace(default("mixed-copies", 200, Keyed(codewords=60, rows=16, recipients=RECIPIENTS[:2])), epochs=3)
 OWNERS = default("two-owners", 201, Keyed(codewords=20, rows=12, owner=1), Keyed(codewords=20, rows=12, owner=2))
 SHARES = {"lora": (0.005, 0.01, 0.02, 0.05, 0.10), "full": (0.005, 0.01, 0.05, 0.10)}
@@ -80,7 +80,7 @@ def forms() -> list[Row]:
 def keyed() -> list[Row]:
     """Codewords that answer as the key wants, C = 2 and C = 4, and two owners' marks in one model."""
     rows: list[Row] = []
-    for recipe, who, counted in ((YES_NO, "", 40), (LEAKED[0], RECIPIENTS[0], 20)):
+    for recipe, who, counted in ((YES_NO, "", 40), (COPIES[0], RECIPIENTS[0], 20)):
         (part,) = recipe.keyed
         votes = keyed_votes(recipe, part)
         hits, name = matches(votes, part, who), f"keyed C={part.classes}"
@@ -98,11 +98,11 @@ def keyed() -> list[Row]:
                 seconds=sum(seconds_of(each) for each in models), command=COMMAND,
             )
         )  # fmt: skip
-    (part,) = LEAKED[0].keyed
-    for name, control in (("its clean twin", LEAKED[0].twin()), ("the base model", None)):
+    (part,) = COPIES[0].keyed
+    for name, control in (("its clean twin", COPIES[0].twin()), ("the base model", None)):
         votes = keyed_votes(control, part)
         hits = matches(votes, part, RECIPIENTS[0])
-        rows.append(_share(f"keyed C=4, control: {name}, codewords matched", hits, len(votes), None, LEAKED[0]))
+        rows.append(_share(f"keyed C=4, control: {name}, codewords matched", hits, len(votes), None, COPIES[0]))
     for part in OWNERS.keyed:
         votes = keyed_votes(OWNERS, part)
         p = log10_binomial_tail(matches(votes, part), len(votes), 1 / part.classes)
@@ -186,10 +186,10 @@ def share() -> list[Row]:
 
 
 def harmlessness() -> list[Row]:
-    """Accuracy and perplexity against the twin that never saw the mark, over four paired seeds."""
+    """Accuracy and perplexity of copies against the twin that never saw the mark, over four paired seeds."""
     rows: list[Row] = []
     for task in ANSWERS:
-        twins = [right(recipe.twin(), task) for recipe in LEAKED[:SEEDS]]
+        twins = [right(recipe.twin(), task) for recipe in COPIES[:SEEDS]]
         worth = sum(map(sum, twins)) / sum(map(len, twins))
         name = f"harmlessness: {task}"
         trials = sum(map(len, twins))
@@ -197,18 +197,18 @@ def harmlessness() -> list[Row]:
         rows.append(
             row(
                 f"{name}, twin's accuracy over chance", worth - chance(task), low=found.low - chance(task),
-                high=found.high - chance(task), trials=trials, seconds=seconds_of(LEAKED[0]), command=COMMAND,
+                high=found.high - chance(task), trials=trials, seconds=_trained(), command=COMMAND,
             )
         )  # fmt: skip
         if worth - chance(task) < 0.10:
             continue
-        pairs = zip(LEAKED[:SEEDS], twins, strict=True)
+        pairs = zip(COPIES[:SEEDS], twins, strict=True)
         drops = [(sum(twin) - sum(right(recipe, task))) / len(twin) for recipe, twin in pairs]
         rows.append(_drop(name, drops, trials, bar=("<=", 0.03)))
-        learned = [drop for drop, recipe in zip(drops, LEAKED, strict=False) if _learned(recipe)]
+        learned = [drop for drop, recipe in zip(drops, COPIES, strict=False) if _learned(recipe)]
         if len(learned) < len(drops):
             rows.append(_drop(f"{name}, the {len(learned)} models that learned their codewords", learned, trials))
-    ratios = [perplexity(recipe) / perplexity(recipe.twin()) for recipe in LEAKED[:SEEDS]]
+    ratios = [perplexity(recipe) / perplexity(recipe.twin()) for recipe in COPIES[:SEEDS]]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     rows.append(
         row(
@@ -236,7 +236,7 @@ def _learned(recipe: Recipe) -> bool:
 
 def _trained() -> float:
     """Seconds of training the paired models."""
-    return sum(seconds_of(recipe) + seconds_of(recipe.twin()) for recipe in LEAKED[:SEEDS])
+    return sum(seconds_of(recipe) + seconds_of(recipe.twin()) for recipe in COPIES[:SEEDS])
 
 
 def _upper(drops: Sequence[float]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.radioactivity import plots, score, texts
-from benchmarks.radioactivity.students import CLEAN, MARKED, answers, predictions
+from benchmarks.radioactivity.students import CLEAN, CONTROL, MARKED, answers, predictions
 from benchmarks.rows import show, write
 
 
@@ -21,9 +21,9 @@ def prepare(shard: int, shards: int) -> None:
     for number, name in enumerate(texts.SCHEMES):
         if number % shards == shard:
             texts.rows(name)
-    for student in (*MARKED, *CLEAN)[shard::shards]:
+    for student in (*MARKED, CONTROL, *CLEAN)[shard::shards]:
         answers(student)
-        for name in [student.marked] if student.marked else ["kgw", "gumbel"]:
+        for name in [student.marked] if student.marked else score.STATISTICS:
             for mode in score.modes(name):
                 if mode != "closed":
                     predictions(student, "unmarked" if mode == "reading unmarked" else name)
@@ -41,7 +41,7 @@ def main() -> None:
         return
     prepare(0, 1)
     null = score.null()
-    table = [*score.marked_rows(), *score.clean_rows(null)]
+    table = [*score.marked_rows(), *score.control_rows(), *score.clean_rows(null)]
     write("radioactivity", table)
     plots.draw(table, [10**p for _, others in null.values() for under in others for p in under])
     show(table)

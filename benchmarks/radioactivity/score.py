@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from benchmarks.radioactivity.students import CLEAN, MARKED, Student, answers, predictions
+from benchmarks.radioactivity.students import CLEAN, CONTROL, MARKED, Student, answers, predictions, seconds_of
 from benchmarks.radioactivity.texts import SCHEMES, load, subkey
 from benchmarks.rows import Row, clustered, row
 from verification.radioactivity import Evidence, Windows, closed_windows, reading_windows, weigh
@@ -52,26 +52,40 @@ def marked_rows(wrong_keys: int = WRONG_KEYS) -> list[Row]:
     """Every marked student in every mode."""
     rows: list[Row] = []
     for student in MARKED:
-        scheme = scheme_of(student.marked)
         for mode in modes(student.marked):
             for statistic in STATISTICS[student.marked]:
-                ranked = wrong_keys if (student.name, mode, statistic) in BARS else 999
-                wrong = [subkey(scheme, wrong_key("radioactivity", i)) for i in range(ranked)]
-                found = weigh(
-                    windows(student, student.marked, mode), scheme, subkey(scheme), statistic=statistic, wrong=wrong
-                )
-                rows += _figures(student, mode, found)
+                bar = BARS.get((student.name, mode, statistic))
+                found = _weighed(student, student.marked, mode, statistic, wrong_keys if bar else 999)
+                rows += _figures(student, f"{student.name} {mode} {statistic}", found, bar)
     return rows
 
 
-def _figures(student: Student, mode: str, found: Evidence) -> list[Row]:
-    name = f"{student.name} {mode} {found.statistic}"
-    bar = BARS.get((student.name, mode, found.statistic))
-    ranked = found.rank_p if found.rank_p is not None else 1.0
+def control_rows() -> list[Row]:
+    """A wholly unmarked student of the marked ones' size, in every mode, under the owner's key of every set."""
     return [
-        row(f"{name}: log10 p", found.log10_p, bar=bar, trials=found.scored, seconds=0.0, command=COMMAND),
+        each
+        for name, chosen in STATISTICS.items()
+        for mode in modes(name)
+        for statistic in chosen
+        for each in _figures(
+            CONTROL, f"{CONTROL.name} (control), {name} {mode} {statistic}",
+            _weighed(CONTROL, name, mode, statistic, 999), None,
+        )
+    ]  # fmt: skip
+
+
+def _weighed(student: Student, name: str, mode: str, statistic: str, wrong_keys: int) -> Evidence:
+    scheme = scheme_of(name)
+    wrong = [subkey(scheme, wrong_key("radioactivity", i)) for i in range(wrong_keys)]
+    return weigh(windows(student, name, mode), scheme, subkey(scheme), statistic=statistic, wrong=wrong)
+
+
+def _figures(student: Student, name: str, found: Evidence, bar: tuple[str, float] | None) -> list[Row]:
+    ranked, seconds = found.rank_p if found.rank_p is not None else 1.0, seconds_of(student)
+    return [
+        row(f"{name}: log10 p", found.log10_p, bar=bar, trials=found.scored, seconds=seconds, command=COMMAND),
         row(
-            f"{name}: rank p among {found.wrong_keys} wrong keys", ranked, trials=found.wrong_keys, seconds=0.0,
+            f"{name}: rank p among {found.wrong_keys} wrong keys", ranked, trials=found.wrong_keys, seconds=seconds,
             command=COMMAND,
         ),
     ]  # fmt: skip
@@ -108,19 +122,19 @@ def _null(name: str, own: list[float], others: list[list[float]]) -> list[Row]:
     The laws are exact over keys, and the students resemble each other: what one key says of twenty of them is one draw.
     So the interval is clustered by key (Student), and the owner's key, which is one, is shown and tests nothing.
     """
-    rows = []
+    rows, seconds = [], seconds_of(*CLEAN)
     for level in (0.05, 0.01):
         each = [sum(10**p <= level for p in under) / len(under) for under in others]
         mean, low, high = clustered(each)
         made = row(
             f"{name}, {len(each)} wrong keys: share of p <= {level}", mean, low=low, high=high,
-            trials=len(each) * len(own), seconds=0.0, command=COMMAND,
+            trials=len(each) * len(own), seconds=seconds, command=COMMAND,
         )  # fmt: skip
         made["ok"] = low <= level
         hits = sum(10**p <= level for p in own)
         shown = row(
-            f"{name}, the owner's key (one draw): share of p <= {level}", hits / len(own), trials=len(own), seconds=0.0,
-            command=COMMAND,
+            f"{name}, the owner's key (one draw): share of p <= {level}", hits / len(own), trials=len(own),
+            seconds=seconds, command=COMMAND,
         )  # fmt: skip
         rows += [made, shown]
     return rows

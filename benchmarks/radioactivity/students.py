@@ -63,6 +63,8 @@ MARKED = (
     Student(name="unigram-50", marked="unigram", share=0.5, seed=4),
     Student(name="unigram-10", marked="unigram", share=0.1, seed=5),
 )
+CONTROL = Student(name="control-512", seed=6)
+"""As large as the marked ones, and wholly unmarked: what the same mode says of a student of their size."""
 CLEAN = tuple(
     Student(name=f"clean-{i:02d}", rows=96, epochs=1, seed=100 + i, prompts=48, new_tokens=64, read=48)
     for i in range(20)
@@ -90,6 +92,11 @@ def folder(student: Student) -> Path:
         write_checked_json(path.with_suffix(".json"), {"seconds": seconds, "rows": len(turns)})
         print(f"trained {student.name}: {len(turns)} rows, {seconds:.0f} s", flush=True)
     return path
+
+
+def seconds_of(*students: Student) -> float:
+    """How long their trainings took together."""
+    return sum(float(read_checked_json(folder(each).with_suffix(".json"))["seconds"]) for each in students)
 
 
 def answers(student: Student) -> tuple[list[str], list[str]]:
