@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from countermark.errors import InconclusiveError, IntegrityError, MissingAssetError, UsageError
 from pipelines.assets import resolve_model
 from pipelines.dataset.carriers import carriers as carriers_of
+from pipelines.dataset.carriers import shortfall
 from pipelines.dataset.config import PARSERS
 from pipelines.dataset.marking import DATA, dataset_config
 from pipelines.dataset.marks import CLAIMS, answers_of, parameters
@@ -76,6 +77,8 @@ class DatasetRelease:
             if body is None:
                 continue
             carriers, labels, names = carriers_of(config, name)
+            if short := shortfall(config, name, carriers):
+                context.progress.say(f"  {short}")
             probes = PROBES[claim](key, body, carriers, wrong_seed=asked.seed)
             planned = ClaimPlan(
                 claim=claim, statistic=_statistic(claim), mark=body, suspects=suspects,

@@ -48,9 +48,21 @@ def reserved(config: DatasetConfig, stream: Stream, labels: Labels | None) -> se
     return {row for row, question in enumerate(questions) if question in chosen}
 
 
+def shortfall(config: DatasetConfig, mark: str, found: Sequence[str]) -> str:
+    """What to tell of a mark that is asked with fewer questions than its config says; "" of the others."""
+    wanted = _count(config, mark)
+    if config.task == "classification" or len(found) >= wanted:
+        return ""
+    return f"mark {mark} is asked {len(found)} questions, not {wanted}: there are no more distinct ones"
+
+
+def _count(config: DatasetConfig, mark: str) -> int:
+    return config.audit.carriers if mark == "robust" else config.audit.questions
+
+
 def _chosen(config: DatasetConfig, mark: str, questions: Sequence[str]) -> list[str]:
-    count = config.audit.carriers if mark == "robust" else config.audit.questions
-    return sample([each for each in dict.fromkeys(questions) if each], count, f"questions/{config.seed}")
+    distinct = [each for each in dict.fromkeys(questions) if each]
+    return sample(distinct, _count(config, mark), f"questions/{config.seed}")
 
 
 def _questions(config: DatasetConfig, stream: Stream) -> list[str]:

@@ -291,6 +291,16 @@ def test_output_marks_of_a_model_that_writes_as_the_release_does(tmp_path, comma
     assert all(question.startswith("Say") == heldout for question in questions["output_robust"])
 
 
+@pytest.mark.parametrize("wanted", [40, 41])
+def test_fewer_questions_than_asked_for_are_said(tmp_path, command, parrots, wanted):
+    data = write(tmp_path / "set.jsonl", chats(40))
+    path = config(tmp_path, data, {"weak": {}}, task="generation", audit={"questions": wanted, "alpha": 0.05})
+    run, suspect = tmp_path / "run", parrot(tmp_path / "suspect", chats(40))
+    assert command("mark", path, "--out", run, "--quiet")[0] == 0
+    _, out, err = command("audit", path, "--run", run, "--suspect", suspect)
+    assert ("mark weak is asked 40 questions, not 41" in out + err) == (wanted == 41)
+
+
 def test_questions_are_bound_by_the_commitment(tmp_path, command, parrots):
     data, held = write(tmp_path / "set.jsonl", chats()), tmp_path / "held.jsonl"
     write(held, [{"prompt": f"Say {i}."} for i in range(70)])
