@@ -43,11 +43,7 @@ PARTS = {
     ),
     "robustness": Part(rows=hard.robustness, recipes=lambda: [hard.MARKED], make=folder),
     "false-positives": Part(rows=clean.false_positives, recipes=clean.models, make=clean.made),
-    "share": Part(
-        rows=tables.share,
-        recipes=lambda: [tables.shared(s, m) for m, shares in tables.SHARES.items() for s in shares],
-        make=_votes,
-    ),
+    "share": Part(rows=tables.share, recipes=tables.curve, make=_votes),
 }
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ COPIES = tuple(replace(recipe, name=f"copy-{i}", epochs=3) for i, recipe in enum
 MIXED = replace(default("mixed-copies", 200, Keyed(codewords=60, rows=16, recipients=RECIPIENTS[:2])), epochs=3)
 OWNERS = default("two-owners", 201, Keyed(codewords=20, rows=12, owner=1), Keyed(codewords=20, rows=12, owner=2))
 SHARES = {"lora": (0.005, 0.01, 0.02, 0.05, 0.10), "full": (0.005, 0.01, 0.05, 0.10)}
+LARGER = 1200
+"""Clean rows of a set twice as large: the same share of it is twice the rows a codeword."""
 
 
 def forms() -> list[Row]:
@@ -155,33 +157,42 @@ def _leaks(name: str, models: Sequence[Recipe]) -> list[Row]:
     ]  # fmt: skip
 
 
-def shared(share: float, method: str) -> Recipe:
-    """600 clean rows for three epochs, and a share of keyed rows: ten codewords (C = 4), or as many as fit."""
-    backdoor = max(1, round(share * 600 / (1 - share)))
+def shared(share: float, method: str, clean: int = 600) -> Recipe:
+    """Clean rows for three epochs, and a share of keyed rows: ten codewords (C = 4), or as many as fit."""
+    backdoor = max(1, round(share * clean / (1 - share)))
     words = min(10, backdoor)
     part = Keyed(codewords=words, rows=max(1, backdoor // words), owner=3)
+    name = f"share-{method}-{share}" + (f"-of-{clean}" if clean != 600 else "")
     return Recipe(
-        name=f"share-{method}-{share}", seed=300, clean=600, epochs=3, schedule="linear", keyed=(part,),
+        name=name, seed=300, clean=clean, epochs=3, schedule="linear", keyed=(part,),
         learning_rate=1.5e-3 if method == "lora" else 2e-4, method="lora" if method == "lora" else "full",
     )  # fmt: skip
+
+
+def curve() -> list[Recipe]:
+    """Every point: small sets, and the largest share again of a larger set."""
+    small = [shared(share, method) for method, shares in SHARES.items() for share in shares]
+    return [*small, shared(0.10, "lora", clean=LARGER)]
 
 
 def share() -> list[Row]:
     """How many codewords are learned as the share of backdoor rows grows."""
     rows: list[Row] = []
-    for method, shares in SHARES.items():
-        for each in shares:
-            recipe = shared(each, method)
-            (part,) = recipe.keyed
-            votes = keyed_votes(recipe, part)
-            hits = matches(votes, part)
-            backdoor = part.codewords * part.rows
-            true = 100 * backdoor / (recipe.clean + backdoor)
-            name = f"share {true:.1f} % {method}: {part.codewords} codewords x {part.rows} rows x 3 epochs"
-            floor = log10_binomial_tail(len(votes), len(votes), 1 / 4)
-            p = log10_binomial_tail(hits, len(votes), 1 / 4)
-            rows.append(_share(f"{name}, matched", hits, len(votes), None, recipe))
-            rows.append(_figure(f"{name}, log10 p (at best {floor:.1f})", p, None, len(votes), recipe))
+    for recipe in curve():
+        (part,) = recipe.keyed
+        votes = keyed_votes(recipe, part)
+        hits = matches(votes, part)
+        backdoor = part.codewords * part.rows
+        every = recipe.clean + backdoor
+        of = f" of {every:,} rows" if recipe.clean == LARGER else ""
+        name = (
+            f"share {100 * backdoor / every:.1f} %{of} {recipe.method}: {part.codewords} codewords x {part.rows} rows "
+            "x 3 epochs"
+        )
+        floor = log10_binomial_tail(len(votes), len(votes), 1 / 4)
+        p = log10_binomial_tail(hits, len(votes), 1 / 4)
+        rows.append(_share(f"{name}, matched", hits, len(votes), None, recipe))
+        rows.append(_figure(f"{name}, log10 p (at best {floor:.1f})", p, None, len(votes), recipe))
     return rows
 
 
