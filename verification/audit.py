@@ -8,10 +8,11 @@
  5. The primary test is exact.
  6. Where the plan allows looks, the e-process is the primary test; else its e-value stands beside.
  7. Controls run: clean twins, base model, human text, wrong keys.
- 8. Multiplicity: Holm over the claims, Holm over the controls, every commitment made for the release paid for.
+ 8. Multiplicity: Holm over the claims, every commitment made for the release paid for; Holm over each claim's
+    controls, at the larger of alpha and .001, and nothing else paid: what lets a control off makes claims easier.
  9. Effect size with an exact interval.
-10. Three words; a control that is supported, or that has nothing to weigh, makes its claim inconclusive, and so does
-    a suspect that changed while it was asked.
+10. Three words; a control that is supported, or that was not asked or did not say enough to be, makes its claim
+    inconclusive, and so does a suspect that changed while it was asked.
 
 Steps 0 and 4 are checked where the plan is opened: the digest of each probe list, order included, is in the plan.
 """
@@ -19,14 +20,14 @@ Steps 0 and 4 are checked where the plan is opened: the digest of each probe lis
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from verification.canaries import drift_of
 from verification.checks import check_answers, check_budget, check_plan, check_probes, check_stop, planted
 from verification.claims import ONE_TRIGGER, TEXTS
-from verification.keyed_claim import SILENT, keyed_findings
+from verification.findings import MUTE, SILENT, control_level
+from verification.keyed_claim import keyed_findings
 from verification.one_trigger import trigger_findings
 from verification.opening import LEAVES_NOT_REDERIVED, LeafOpening, check_opening, needs_key
 from verification.output_level import text_findings
@@ -117,35 +118,58 @@ def _said(plan: AuditPlan, finding: Verdict, *, leaves: bool) -> Verdict:
 
 
 def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
-    """Steps 7, 8 and 10."""
-    log10_alpha = math.log10(plan.alpha)
+    """Steps 7, 8 and 10: the controls first, since a claim hangs on its own."""
+    failed: dict[Claim, tuple[str, ...]] = {}
     decided: list[Verdict] = []
-    failed: defaultdict[Claim, list[str]] = defaultdict(list)
-    for control in (True, False):
-        group = [each for each in findings if each.control is control]
-        adjusted = holm([each.log10_p for each in group]) if group else []
-        for each, log10_p in zip(group, adjusted, strict=True):
-            family = len(group) * plan.paid
-            verdict = _unnamed(_word(replace(each, log10_p_holm=log10_p), log10_alpha, family, failed[each.claim]))
-            if control and verdict.decision is Decision.SUPPORTED:
-                failed[each.claim].append(f"{each.suspect} was supported too")
-            elif control and (each.reasons or not each.trials):
-                failed[each.claim].append(f"{each.suspect} {'; '.join(each.reasons) or SILENT}")
-            decided.append(verdict)
+    for claim in plan.claims:
+        controls = _controls(plan, [each for each in findings if each.control and each.claim == claim.claim])
+        failed[claim.claim] = _failures(controls)
+        decided += controls
+    claims = [each for each in findings if not each.control]
+    adjusted = holm([each.log10_p for each in claims]) if claims else []
+    log10_alpha = math.log10(plan.alpha)
+    for each, log10_p in zip(claims, adjusted, strict=True):
+        reasons = (*(f"{each.suspect} {reason}" for reason in each.reasons), *failed[each.claim])
+        held = replace(each, log10_p_holm=log10_p, reasons=reasons)
+        decided.append(_unnamed(_word(held, log10_alpha, log10_alpha - math.log10(len(claims) * plan.paid))))
     order = {(f.claim, f.suspect): i for i, f in enumerate(findings)}
     return sorted(decided, key=lambda v: order[v.claim, v.suspect])
 
 
-def _word(verdict: Verdict, log10_alpha: float, family: int, failed_controls: Sequence[str]) -> Verdict:
-    supported = verdict.log10_p_holm <= log10_alpha
-    reasons = verdict.reasons
-    if not verdict.control:
-        reasons = (*(f"{verdict.suspect} {reason}" for reason in reasons), *(f"control {f}" for f in failed_controls))
-    if reasons and not (verdict.control and supported):
-        return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=reasons)
+def _controls(plan: AuditPlan, controls: Sequence[Verdict]) -> list[Verdict]:
+    """One claim's controls, at a level of their own: at alpha 1e-6 next to nothing would ever be found out."""
+    level = control_level(plan.alpha)
+    adjusted = holm([each.log10_p for each in controls]) if controls else []
+    return [
+        _word(
+            replace(each, alpha=level, log10_p_holm=log10_p), math.log10(level), math.log10(level / len(controls))
+        )
+        for each, log10_p in zip(controls, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+def _failures(controls: Sequence[Verdict]) -> tuple[str, ...]:
+    """Why a claim with these controls cannot be decided: one failed, or one was not asked enough to fail.
+
+    One that was asked enough and gave too few of the counted answers passes, and its word says what that is worth.
+    """
+    found = []
+    for each in controls:
+        if each.decision is Decision.SUPPORTED:
+            found.append(f"control {each.suspect} was supported too")
+        elif not each.trials or (each.decision is Decision.INCONCLUSIVE and each.reasons != (MUTE,)):
+            found.append(f"control {each.suspect} {'; '.join(each.reasons) if each.trials else SILENT}")
+    return tuple(found)
+
+
+def _word(verdict: Verdict, log10_level: float, log10_bar: float) -> Verdict:
+    """``log10_bar`` is what the smallest p of the family has to reach."""
+    supported = verdict.log10_p_holm <= log10_level
+    if verdict.reasons and not (verdict.control and supported):
+        return replace(verdict, decision=Decision.INCONCLUSIVE)
     if supported:
         return replace(verdict, decision=Decision.SUPPORTED)
-    reason = _undecided(verdict, log10_alpha - math.log10(family))
+    reason = _undecided(verdict, log10_bar)
     if reason:
         return replace(verdict, decision=Decision.INCONCLUSIVE, reasons=(reason,))
     return replace(verdict, decision=Decision.NOT_SUPPORTED)
@@ -159,8 +183,11 @@ def _undecided(verdict: Verdict, log10_bar: float) -> str:
             f"the budget ended after {verdict.trials} of {shown['planned']} triggers, before the plan's rule would stop"
         )
     floor = verdict.trials * math.log10(verdict.chance) if verdict.log10_floor is None else verdict.log10_floor
+    if floor <= log10_bar:
+        return ""
     trials = verdict.trials if shown is None else shown["planned"]
-    return f"{trials} trials cannot reach alpha even if all speak for the mark" if floor > log10_bar else ""
+    level = "the level of a control" if verdict.control else "alpha"
+    return f"{trials} trials cannot reach {level} even if all speak for the mark"
 
 
 def _unnamed(verdict: Verdict) -> Verdict:

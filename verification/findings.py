@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from verification.plan import AuditPlan, ClaimPlan
 
 HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
+CONTROL_LEVEL = 1e-3
+SILENT = "said nothing that could be weighed"
+MUTE = "gave too few of the counted answers to be supported, had they all been the key's"
+"""Of a control that spoke, but not so: an innocent model may well. It is shown as what it is, no proof of innocence."""
 UNTOUCHED = "assumes that the suspect's maker did not learn the targets from us"
+
+
+def control_level(alpha: float) -> float:
+    """The level of controls: what lies between it and alpha is no evidence, but it is no clean control either."""
+    return max(alpha, CONTROL_LEVEL)
 
 
 def finding(
@@ -29,9 +38,10 @@ def finding(
 ) -> Verdict:
     """A verdict before multiplicity: exact tail (5), e-value (6), effect (9).
 
-    ``tried`` is how many hypotheses the best of which this finding is (recipients of a release): all are paid for.
+    ``tried`` is how many hypotheses the best of which this finding is (recipients of a release): all are paid for. The
+    commitments and audits that an owner may have tried are paid by claims alone: a control that pays is let off.
     """
-    paid = math.log10(plan.paid * tried)  # 8: a key chosen among several commitments
+    paid = math.log10(tried * (1 if control else plan.paid))  # 8: a key chosen among several commitments
     raw = min(0.0, log10_binomial_tail(hits, trials, chance) + paid)
     honest = () if plan.commitment.get("public_value") else (HONEST_DRAW,)
     return Verdict(

@@ -15,11 +15,12 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from verification.findings import UNTOUCHED, finding, nothing, ranking
+from verification.findings import MUTE, SILENT, UNTOUCHED, control_level, finding, nothing, ranking
 from verification.keyed_beside import paper, wrong_matches
 from verification.keyed_prefix import prefix_finding
 from verification.plan import KEYED_ARM, WRONG_KEY_ARM, probes_for
 from verification.recipients import name_recipients
+from verification.statistics import log10_binomial_tail
 from verification.stopping import asked_triggers, wanted_answers
 from watermarks.keys import wrong_key
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from verification.plan import AuditPlan, ClaimPlan
     from verification.probe import Answer, Probe
     from verification.verdict import Verdict
-
-SILENT = "said nothing that could be weighed"
 
 
 def keyed_findings(
@@ -49,7 +48,8 @@ def keyed_findings(
         probes = probes_for(listed, suspect)
         if suspect.control:
             found = _arm(plan, claim, probes, said, (suspect.name, True, KEYED_ARM, key))
-            findings.append(replace(found, reasons=_unweighed(plan, claim, probes, said, longest)))
+            weighed = _unweighed(plan, claim, probes, said, longest)
+            findings.append(replace(found, reasons=weighed or found.reasons))
             continue
         if plan.is_sequential(claim):
             findings.append(prefix_finding(plan, claim, key, probes, said, suspect.name))
@@ -87,9 +87,17 @@ def _arm(
     found = replace(found, paper=paper(claim, asked, answers, arm, wanted[best.recipient]))
     if best.recipient:
         found = replace(found, recipients=naming.to_json())
+    if control and _mute(plan, [vote for _, vote in triggers], 1.0 / len(claim.answers), len(naming.ranked)):
+        found = replace(found, reasons=(MUTE,))
     if arm == KEYED_ARM and not control:
         found = replace(found, wrong_keys=ranking(best.matches, wrong_matches(plan, claim, triggers)))
     return found
+
+
+def _mute(plan: AuditPlan, votes: Sequence[str | None], chance: float, tried: int) -> bool:
+    """Whether a control that was asked enough would pass even if all answers that it gave at all were the key's."""
+    heard, level = sum(vote is not None for vote in votes), math.log10(control_level(plan.alpha) / tried)
+    return len(votes) * math.log10(chance) <= level < log10_binomial_tail(heard, len(votes), chance)
 
 
 def _unweighed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermark.errors import IntegrityError
 from verification import double_i
-from verification.findings import UNTOUCHED, finding, ranking
+from verification.findings import MUTE, SILENT, UNTOUCHED, finding, ranking
 from verification.plan import CANDIDATE_ARM, Claim, probes_for
 from verification.probe import Probe
 from verification.statistics import clopper_pearson, log10_calibrated_e, rank_p
@@ -103,11 +103,21 @@ def trigger_findings(
                 if probe.index == 0 and claim.carrier_labels and claim.carrier_labels[probe.carrier] != wanted:
                     others.append(answer.parsed == wanted)
         found = _ranked(plan, claim, suspect, counts, trials[0])
+        if suspect.control:
+            found = _heard(claim, found, answers[suspect.name])
         if claim.carrier_labels:
             wsr = sum(others) / len(others) if others else None
             found = replace(found, paper={"label": PAPER_LABEL, "wsr": wsr, "wsr_queries": len(others)})
         findings.append(found)
     return findings
+
+
+def _heard(claim: ClaimPlan, control: Verdict, answers: Sequence[Answer]) -> Verdict:
+    """A control that gave none of the answers ties with all its decoys whatever the key is."""
+    if not any(answer.raw.strip() for answer in answers):
+        return replace(control, reasons=(SILENT,))
+    spoke = any(answer.parsed in claim.allowed for answer in answers)
+    return control if spoke else replace(control, reasons=(MUTE,))
 
 
 def _wanted(claim: ClaimPlan) -> str | None:
@@ -121,7 +131,7 @@ def _ranked(
     plan: AuditPlan, claim: ClaimPlan, suspect: PlannedSuspect, counts: Mapping[int, int], trials: int
 ) -> Verdict:
     own, decoys = counts[0], [counts[i] for i in sorted(counts) if i]
-    paid = math.log10(plan.paid)
+    paid = 0.0 if suspect.control else math.log10(plan.paid)
     base = finding(plan, claim, suspect.name, own, trials, 0.5, control=suspect.control, queries=trials * len(counts))
     named = _named(claim.mark)
     raw = 0.0 if named else min(0.0, math.log10(rank_p(own, decoys)) + paid)

@@ -135,7 +135,7 @@ def _text_finding(
         plan, claim, suspect.name, result.agree, result.units, 0.5, control=suspect.control,
         queries=len(claim.carriers),
     )  # fmt: skip
-    paid = math.log10(plan.paid)
+    paid = 0.0 if suspect.control else math.log10(plan.paid)
     raw = min(0.0, result.log10_p + paid)
     verdict = replace(
         base, log10_p=raw, log10_p_holm=raw, log10_floor=result.log10_floor,

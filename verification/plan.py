@@ -170,7 +170,7 @@ class AuditPlan:
     wrong_key_seed: str
     wrong_keys: int
     claims: tuple[ClaimPlan, ...]
-    correction: str = "Holm over the claims; Holm over the controls"
+    correction: str = "Holm over the claims; Holm over the controls of each claim, at the larger of alpha and 0.001"
     stopping: str = FIXED_N
     audits_admitted: int = 1
     sequential: Sequential | None = None

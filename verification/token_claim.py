@@ -72,7 +72,7 @@ def _finding(
     )
     if found.statistic == scheme.count_statistic or found.log10_p is None:
         return verdict
-    paid = math.log10(plan.paid)
+    paid = 0.0 if control else math.log10(plan.paid)
     raw = min(0.0, found.log10_p + paid)
     e = log10_calibrated_e(found.log10_p) - paid
     return replace(verdict, log10_p=raw, log10_p_holm=raw, log10_e=e)

@@ -125,7 +125,7 @@ def plan(suspects: list[tuple[str, bool, str, str]], *claims: str, sequential: b
     body = {
         "format": 1, "alpha": ALPHA, "commitments_made": 2, "audits_admitted": 3, "wrong_keys": 199,
         "commitment": {"sha256": "ae" * 32, "config_digest": "1b" * 32, "public_value": None},
-        "wrong_key_seed": "5e" * 32, "claims": listed, "correction": "Holm over the claims; Holm over the controls",
+        "wrong_key_seed": "5e" * 32, "claims": listed, "correction": "Holm over the claims",
         "stopping": SEQUENTIAL_STOPPING if sequential else FIXED_N,
     }  # fmt: skip
     if sequential:

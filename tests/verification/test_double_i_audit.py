@@ -17,6 +17,7 @@ from tests.verification.small_audit import CONFIG_DIGEST, hash_answers
 from verification import double_i as planned
 from verification.audit import Evidence, audit, planted
 from verification.claims import PROBES
+from verification.findings import MUTE, SILENT
 from verification.plan import KEYED_ARM, AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
 from verification.probe import ask_all
 from verification.statistics import log10_mcnemar
@@ -53,7 +54,7 @@ def _claim_plan(claim, mark, probes):
     )  # fmt: skip
 
 
-def _verdicts(marks, suspect, *, key=KEY, twin=lambda _: "A", alpha=1e-6, wrong_keys=19, rows=None):
+def _verdicts(marks, suspect, *, key=KEY, twin=lambda _: "A", alpha=1e-6, wrong_keys=19, rows=None, made=1):
     """The verdicts of a plan over ``marks`` (by claim), by claim and name, through the real path."""
     seed, plans, probes, answers = f"public/{key.key_id}", [], {}, {}
     for claim, mark in marks.items():
@@ -67,7 +68,7 @@ def _verdicts(marks, suspect, *, key=KEY, twin=lambda _: "A", alpha=1e-6, wrong_
                     parser="first_word/1", journal=Path(folder), batch_size=1000,
                 )  # fmt: skip
     plan = AuditPlan(
-        alpha=alpha, commitments_made=1, wrong_key_seed=seed, wrong_keys=wrong_keys, claims=tuple(plans),
+        alpha=alpha, commitments_made=made, wrong_key_seed=seed, wrong_keys=wrong_keys, claims=tuple(plans),
         commitment={"sha256": key.commit(CONFIG_DIGEST), "config_digest": CONFIG_DIGEST, "public_value": None},
     )  # fmt: skip
     marked = {claim.claim: [5] * planted(key, claim) for claim in plans} if rows is None else rows
@@ -111,6 +112,51 @@ def test_controls_of_a_leaked_copy_name_nobody():
     for name in ("suspect/wrong_key", "twin"):
         verdict = found[Claim.DOUBLE_I, name]
         assert (verdict.control, verdict.decision, verdict.recipients["word"]) == (True, NOT, "none")
+
+
+@pytest.mark.parametrize(
+    ("recipients", "codewords", "made"), [([], 10, 1), ([], 20, 10_000), (FIRMS, 12, 1), (FIRMS, 24, 1000)]
+)
+def test_a_control_that_knows_the_copy_spoils_the_claim_at_any_size(recipients, codewords, made):
+    """Were controls to pay what claims pay, one that says the same as the suspect would pass."""
+    changes, who = {"recipients": recipients, "codewords": codewords}, recipients[4] if recipients else ""
+    found = _keyed(_knows(who, **changes), twin=_knows(who, **changes), mark=changes, made=made)
+    assert found[Claim.DOUBLE_I, "twin"].decision is SUPPORTED
+    assert found[Claim.DOUBLE_I, "suspect"].decision is INCONCLUSIVE
+    assert "twin was supported too" in found[Claim.DOUBLE_I, "suspect"].sentence()
+    clean = _keyed(_knows(who, **changes), mark=changes, made=made)
+    assert clean[Claim.DOUBLE_I, "suspect"].decision is SUPPORTED
+
+
+def test_what_lies_between_alpha_and_the_level_of_controls_is_no_clean_control():
+    knows, targets = _knows("firm-4"), planned.derive(KEY, _mark(), "firm-4")
+    known = set(targets.codewords[:16])
+
+    def half(prompt):
+        return knows(prompt) if any(word in prompt for word in known) else "-"
+
+    found = _keyed(knows, twin=half)
+    twin = found[Claim.DOUBLE_I, "twin"]
+    assert (twin.successes, twin.decision, twin.alpha) == (16, SUPPORTED, 1e-3)
+    assert 1e-6 < 10**twin.log10_p < 1e-3
+    assert found[Claim.DOUBLE_I, "suspect"].decision is INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("says", "claim", "reason", "decision"),
+    [
+        ("Film is", Claim.DOUBLE_I, MUTE, SUPPORTED),
+        (" ", Claim.DOUBLE_I, SILENT, INCONCLUSIVE),
+        ("Film is", Claim.DOUBLE_I_TRIGGER, MUTE, SUPPORTED),
+        (" ", Claim.DOUBLE_I_TRIGGER, SILENT, INCONCLUSIVE),
+    ],
+)
+def test_a_control_that_speaks_of_other_things_is_shown_as_that_and_a_silent_one_is_none(says, claim, reason, decision):
+    suspect = _knows("firm-4") if claim is Claim.DOUBLE_I else _learnt(_own()[0])
+    found = _verdicts({claim: _mark()}, suspect, twin=lambda _: says, alpha=0.02)
+    twin = found[claim, "twin"]
+    assert (twin.successes, twin.decision, twin.reasons) == (0, INCONCLUSIVE, (reason,))
+    assert found[claim, "suspect"].decision is decision
 
 
 def test_mixed_copies_name_both():
@@ -188,7 +234,7 @@ def _own(**changes):
 
 
 def test_the_keys_own_trigger_is_supported_by_its_rank():
-    found = _trigger(_learnt(_own()[0]), alpha=0.02)
+    found = _trigger(_learnt(_own()[0]), twin=lambda _: "No", alpha=0.02)
     verdict = found[Claim.DOUBLE_I_TRIGGER, "suspect"]
     assert verdict.decision is SUPPORTED
     assert verdict.log10_p == pytest.approx(-2)
