@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from verification.api_key import ApiKey
     from verification.asking import Endpoint, Policy
-    from verification.suspects import Suspect
+    from verification.suspects import LocalChatModel, Suspect
 
 RECORDED = "recorded:"
 APIS = {"chat": "chat", "completions": "completions", "classifier": "classifier_http"}
@@ -130,28 +130,10 @@ class Asked:
 
     def chat_model(self, system: str | None, config: Any) -> Suspect:  # noqa: ANN401 - a release's config
         """The causal language model of a folder, ready to answer."""
-        from verification.suspects import LocalChatModel
-
-        folder = resolve_model(self.model).path
-        base = resolve_model(self.base).path if self.base else None
-        try:
-            return LocalChatModel(
-                self.name,
-                base or folder,
-                adapter=folder if base else None,
-                system=system,
-                max_new_tokens=config.audit.max_new_tokens,
-                temperature=config.audit.temperature,
-                seed=config.seed,
-            )
-        except (RuntimeError, ValueError, KeyError) as error:
-            if not base:
-                raise
-            said = " ".join(str(error).split())[:160]
-            raise UsageError(
-                f"got adapter {self.model}, which does not fit base {self.base} ({said}), expected its own base",
-                hint="see base_model_name_or_path in adapter_config.json",
-            ) from None
+        return load_chat_model(
+            self.name, self.model, self.base, system=system, max_new_tokens=config.audit.max_new_tokens,
+            temperature=config.audit.temperature, seed=config.seed,
+        )  # fmt: skip
 
     def endpoint(self, system: str | None, *, max_tokens: int, temperature: float, seed: int) -> Endpoint:
         """The endpoint, or the recorded answers, ready to be asked.
@@ -214,3 +196,33 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict) or not set(body) <= {"request", "label", "labels", "model"}:
         raise UsageError(f"got {path} of another shape, expected a JSON object with request, label, labels, model")
     return body
+
+
+def check_adapter(model: str, base: str | None) -> None:
+    """Refuses a LoRA adapter that is named without its base: with one command's words as with another's."""
+    if not base and (Path(model).expanduser() / "adapter_config.json").is_file():
+        raise UsageError(
+            f"got the adapter {model} without its base, expected both", hint="name the base model with --base"
+        )
+
+
+def load_chat_model(name: str, model: str, base: str | None, **options: Any) -> LocalChatModel:  # noqa: ANN401
+    """A causal language model, or a LoRA adapter over its base, ready to answer.
+
+    Raises:
+        UsageError: an adapter without its base, or over one that it does not fit.
+    """
+    from verification.suspects import LocalChatModel
+
+    check_adapter(model, base)
+    folder, under = resolve_model(model).path, resolve_model(base).path if base else None
+    try:
+        return LocalChatModel(name, under or folder, adapter=folder if under else None, **options)
+    except (RuntimeError, ValueError, KeyError) as error:
+        if not under:
+            raise
+        said = " ".join(str(error).split())[:160]
+        raise UsageError(
+            f"got adapter {model}, which does not fit base {base} ({said}), expected its own base",
+            hint="the model card in the adapter's folder names its base",
+        ) from None

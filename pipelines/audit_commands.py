@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_OK, UsageError
 from countermark.files import atomic_write
 from pipelines import keystage
-from pipelines.asked import Access, Asked, controls_of
+from pipelines.asked import Access, Asked, check_adapter, controls_of
 from pipelines.audited import AuditRequest, Terms
 from pipelines.drafting import sealed_plan
 from pipelines.probe import read_answers, read_probes
@@ -21,6 +20,7 @@ from watermarks.leaves import KEYED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pipelines.audited import Audited
     from pipelines.run import RunFolder, StageRecord
@@ -62,10 +62,7 @@ def requested(
             "got no suspect, expected a model folder, a LoRA adapter with --base, a hub id, or a URL",
             hint="countermark audit CONFIG --suspect DIR --base MODEL, or --suspect https://HOST/v1 --model NAME",
         )
-    if not base and (Path(suspect).expanduser() / "adapter_config.json").is_file():
-        raise UsageError(
-            f"got the adapter {suspect} without its base, expected both", hint="name the base model with --base"
-        )
+    check_adapter(suspect, base)
     access = access or Access()
     if suspect.startswith(_URL) and access.api in NAMED and not access.model:
         raise UsageError(f"got {suspect} without a model, expected its name there", hint="add --model NAME")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, InconclusiveError, UsageError
 from countermark.manifest import digest
-from verification.findings import HONEST_DRAW
-from verification.radioactivity import Evidence, Windows, closed_windows, reading_windows, weigh
+from verification.findings import HONEST_DRAW, control_level
+from verification.radioactivity import Evidence, Windows, closed_windows, log10_marked, reading_windows, weigh
 from verification.token_claim import EXPANSION
 from watermarks.keys import wrong_key
 
@@ -64,7 +64,7 @@ class Exposure:
 
 def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[list[str], Any, int]:
     """Evidence for the suspect and every control; exit code 0 if the suspect's reaches ``audit.alpha``, 1 if it does
-    not or a control's does, 5 if there is too little text to say.
+    not or a control is below its level, 5 if there is too little text to say, or no control that could have been.
 
     Raises:
         UsageError: no texts, no suspect, or a reading suspect with another tokenizer than the owner's.
@@ -107,12 +107,10 @@ def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[li
 def _refuse_marked(owner: Path, texts: Sequence[str], scheme: Scheme, subkey: bytes) -> None:
     """Texts that carry this key's mark would show it to any reader: their p-value is no bound in this mode."""
     from pipelines.engines.hf import token_ids
-    from verification.detect import Mark, search
 
     ids, masks = token_ids(owner, texts)
-    (found,) = search(ids, [Mark(name="texts", scheme=scheme, subkey=subkey)], masks=masks)
-    own = found.evidence.log10_p
-    if own is not None and own < MARKED:
+    own = log10_marked(ids, scheme, subkey, masks=masks)
+    if own < MARKED:
         raise UsageError(
             f"got texts that carry this key's mark (log10 p {own:.1f}), expected texts made without it",
             hint="let the suspect read other texts, use --mode reading-marked, or the closed mode",
@@ -144,14 +142,11 @@ def _windows(
 
 
 def _load(name: str, model: str, base: str | None, what: Exposure) -> LocalChatModel:
-    from pipelines.assets import resolve_model
-    from verification.suspects import LocalChatModel
+    from pipelines.asked import load_chat_model
 
-    folder = resolve_model(model).path
-    return LocalChatModel(
-        name, resolve_model(base).path if base else folder, adapter=folder if base else None, system=what.system,
-        max_new_tokens=what.max_new_tokens, temperature=CLOSED_TEMPERATURE,
-    )  # fmt: skip
+    return load_chat_model(
+        name, model, base, system=what.system, max_new_tokens=what.max_new_tokens, temperature=CLOSED_TEMPERATURE
+    )
 
 
 def _answers(suspect: LocalChatModel, prompts: Sequence[str], what: Exposure, which: Sequence[str]) -> list[str]:
@@ -175,36 +170,59 @@ def _told(
     scheme: Scheme,
     commitments: int,
 ) -> tuple[list[str], dict[str, Any], int]:
-    """The table. Every mode and statistic that could have been tried is paid for, like every commitment made."""
-    tried = commitments * len(MODES) * len(scheme.statistics)
-    paid, log10_alpha = math.log10(tried), math.log10(config.audit.alpha)
+    """Table, notes and exit code. Every mode and statistic that could have been tried is paid for by the suspect, like
+    every commitment made.
+    """
+    tried, alpha = commitments * len(MODES) * len(scheme.statistics), config.audit.alpha
+    lines, rows = _table(found, math.log10(tried))
+    floor, p = rows[0]["log10_floor"] + math.log10(tried), rows[0]["log10_p"]
+    if rows[0]["rank_p"] is not None:
+        lines.append(f"rank p among {rows[0]['wrong_keys']} wrong keys: {rows[0]['rank_p']:.3g}")
+    failed, weightless = _controls(found, alpha)
+    lines += [*(f"control {name}: below its level too" for name in failed), *weightless]
+    reached = p <= math.log10(alpha) and not failed and not weightless
+    code = EXIT_OK if reached else EXIT_NOT_SUPPORTED
+    if floor > math.log10(alpha):
+        lines.append("too little text to reach alpha at all")
+        code = EXIT_INCONCLUSIVE
+    elif weightless and not failed and p <= math.log10(alpha):
+        code = EXIT_INCONCLUSIVE
+    honest = [] if config.keys.public_value else [HONEST_DRAW]
+    notes = [f"the suspect's p is multiplied by {tried}: modes, statistics and commitments", NO_PLAN]
+    notes += [ASSUMED[what.mode], EXPANSION, *honest]
+    body = {"mode": what.mode, "alpha": alpha, "reaches_alpha": reached, "paid": tried, "evidence": rows}
+    return [*lines, "", *notes], {**body, "failed_controls": failed, "no_controls": weightless, "notes": notes}, code
+
+
+def _table(found: dict[str, tuple[Windows, Evidence] | None], paid: float) -> tuple[list[str], list[dict[str, Any]]]:
+    """A line and a row for everybody who said something; the suspect, who did, comes first."""
     lines = [f"{'model':<12} {'positions':>9} {'excluded':>8} {'scored':>7} {'total':>9} {'log10 p':>9}"]
-    rows, tails = [], {}
+    rows = []
     for name, each in found.items():
         if each is None:
             lines.append(f"{name:<12} nothing to score")
             continue
         windows, evidence = each
-        tails[name] = min(0.0, evidence.log10_p + paid)
+        p = min(0.0, evidence.log10_p + (paid if name == "suspect" else 0.0))
         counts = {"model": name, "positions": windows.positions, "excluded": windows.excluded}
-        rows.append({**counts, **asdict(evidence), "log10_p": tails[name]})
+        rows.append({**counts, **asdict(evidence), "log10_p": p})
         lines.append(
             f"{name:<12} {windows.positions:>9} {windows.excluded:>8} {evidence.scored:>7} {evidence.total:>9} "
-            f"{tails[name]:>9.2f}"
+            f"{p:>9.2f}"
         )
-    suspect = found["suspect"]
-    floor = 0.0 if suspect is None else suspect[1].log10_floor + paid
-    if suspect is not None and suspect[1].rank_p is not None:
-        lines.append(f"rank p among {suspect[1].wrong_keys} wrong keys: {suspect[1].rank_p:.3g}")
-    # the controls share alpha: with many, one may fall below it by chance
-    level = log10_alpha - math.log10(max(1, len(found) - 1))
-    failed = [name for name, p in tails.items() if name != "suspect" and p <= level]
-    reached = tails["suspect"] <= log10_alpha and not failed
-    code = EXIT_INCONCLUSIVE if floor > log10_alpha else EXIT_OK if reached else EXIT_NOT_SUPPORTED
-    lines += [f"controls below alpha too: {', '.join(failed)}"] if failed else []
-    lines += ["too little text to reach alpha at all"] if code == EXIT_INCONCLUSIVE else []
-    honest = [] if config.keys.public_value else [HONEST_DRAW]
-    notes = [f"every p is multiplied by {tried}: modes, statistics and commitments", NO_PLAN, ASSUMED[what.mode]]
-    notes += [EXPANSION, *honest]
-    body = {"mode": what.mode, "alpha": config.audit.alpha, "reaches_alpha": reached, "paid": tried, "evidence": rows}
-    return [*lines, "", *notes], {**body, "failed_controls": failed, "notes": notes}, code
+    return lines, rows
+
+
+def _controls(found: dict[str, tuple[Windows, Evidence] | None], alpha: float) -> tuple[list[str], list[str]]:
+    """Controls that are below their level, and why others are no controls (decision 0016); they pay for nothing."""
+    controls = {name: each for name, each in found.items() if name != "suspect"}
+    if not controls:
+        return [], ["no control: name a model that never saw such texts with --control (or --base, of an adapter)"]
+    level = math.log10(control_level(alpha) / len(controls))
+    failed, weightless = [], []
+    for name, each in controls.items():
+        if each is None or each[1].log10_floor > level:
+            weightless.append(f"control {name}: too little text to be a control")
+        elif each[1].log10_p <= level:
+            failed.append(name)
+    return failed, weightless

@@ -154,6 +154,19 @@ def reading_windows(
     return builder.build()
 
 
+def log10_marked(
+    texts: Sequence[Sequence[int]], scheme: Scheme, subkey: bytes, *, masks: Sequence[Sequence[bool]] | None = None
+) -> float:
+    """How surely texts carry a mark already: the least log10 p of all the scheme's statistics, 0.0 of none.
+
+    Each has its say: of a large corpus under a fixed list ``counts`` sees what ``unique`` does not, where every token
+    has occurred, and an innocent reader shows the suspect's statistic whatever the texts show.
+    """
+    marks = [Mark(name=each, scheme=scheme, subkey=subkey, statistic=each) for each in scheme.statistics]
+    tails = [found.evidence.log10_p for found in search(texts, marks, masks=masks)]
+    return min((p for p in tails if p is not None), default=0.0)
+
+
 def contexts_of(texts: Sequence[Sequence[int]], scheme: Scheme, *, at_least: int = 1) -> set[Context]:
     """The owner's filter: contexts that occur ``at_least`` so often in texts (unmarked ones keep the law exact)."""
     width = scheme.inputs.width

@@ -55,7 +55,7 @@ def place(tmp_path, monkeypatch, capsys):
     return Place(tmp_path, Command(monkeypatch, capsys))
 
 
-def says(texts):
+def says(texts, control="I cannot tell you that: {}. It is a question, and I keep what I know of it to myself."):
     """A suspect that answers the prompts with these texts, and says nothing marked as a control."""
 
     class Says:
@@ -64,7 +64,9 @@ def says(texts):
 
         def ask(self, prompts):
             known = dict(zip(PROMPTS, texts, strict=True))
-            return [known[p] if self.name == "suspect" else f"I cannot tell you that: {p}" for p in prompts]
+            if self.name == "suspect" or not control:
+                return [known[p] for p in prompts]
+            return [control.format(p) for p in prompts]
 
     return Says
 
@@ -92,6 +94,33 @@ def test_a_suspect_that_speaks_marked_text_is_supported_and_its_control_is_not(p
     assert suspect["log10_p"] < -6 < control["log10_p"]
     assert suspect["rank_p"] == 1 / 50
     assert json.loads(out)["reaches_alpha"] is True
+
+
+@pytest.mark.parametrize(
+    ("control", "code", "said"),
+    [
+        (None, 5, "no control: name a model"),
+        ("no", 5, "control control-0: too little text to be a control"),
+        ("", 1, "control control-0: below its level too"),
+    ],
+)
+def test_without_a_control_that_could_have_failed_and_did_not_nothing_is_reached(
+    place, monkeypatch, control, code, said
+):
+    texts = place.texts(len(PROMPTS))
+    monkeypatch.setattr("verification.suspects.LocalChatModel", says(texts, control))
+    found, out, _ = place.command(
+        *place.arguments(place.owner, *(() if control is None else ("--control", place.owner)))
+    )
+    assert found == code
+    assert said in out
+
+
+def test_an_adapter_is_not_read_without_its_base(place):
+    adapter = place.folder / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    assert "without its base" in place.command.fails(2, *place.arguments(adapter))
 
 
 def test_texts_that_carry_the_mark_are_not_read_as_if_they_did_not(place):

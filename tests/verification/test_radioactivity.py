@@ -14,7 +14,8 @@ from scipy import stats
 from countermark.errors import InconclusiveError, UsageError
 from tests.support import subkey_of
 from tests.verification.marked import marked
-from verification.radioactivity import closed_windows, contexts_of, reading_windows, weigh
+from verification.detect import Mark, search
+from verification.radioactivity import closed_windows, contexts_of, log10_marked, reading_windows, weigh
 from watermarks.schemes import Gumbel, Kgw, Unigram
 
 H1, H2 = Kgw(gamma=0.25, context_width=1), Kgw(gamma=0.25, context_width=2)
@@ -193,6 +194,45 @@ def test_an_innocent_loop_has_super_uniform_p_values_over_keys(name, mode):
     for alpha in (0.5, 0.2, 0.1, 0.05, 0.01):
         hits = sum(tail <= math.log10(alpha) for tail in tails)
         assert stats.binomtest(hits, 300, alpha, alternative="greater").pvalue > 1e-3
+
+
+def test_texts_of_a_fixed_list_show_by_how_often_they_use_it_what_they_do_not_by_what_they_use():
+    """Every token has occurred, green or red. An innocent reader that repeats them would look radioactive."""
+    texts = marked(LIST, OWNER, texts=150, length=100, vocabulary=600, choices=2)
+    assert len({token for text in texts for token in text}) > 590
+    (unique,) = search(texts, [Mark(name="texts", scheme=LIST, subkey=OWNER, statistic="unique")])
+    assert unique.evidence.log10_p > -3
+    found = reading_windows(texts, texts, [0] * len(texts), LIST, key_free=True)
+    assert weigh(found, LIST, OWNER, statistic="counts").log10_p < -6
+    assert log10_marked(texts, LIST, OWNER) < -6
+    assert log10_marked(texts, LIST, subkey_of("other")) > -3
+
+
+def _copied(text):
+    """An innocent reader's predictions: what followed this token before, and where nothing did, a habit."""
+    followed, predicted = {}, []
+    for at, token in enumerate(text):
+        if at:
+            followed[text[at - 1]] = token
+        predicted.append(followed.get(token, (7 * token + 1) % 40))
+    return predicted
+
+
+@pytest.mark.parametrize("name", ["kgw", "gumbel"])
+def test_a_reader_of_marked_texts_that_never_saw_another_has_super_uniform_p_values(name):
+    """The texts are marked anew under each key, so that what they show of it is in every draw."""
+    scheme, statistic = INNOCENT[name]
+    tails = []
+    for i in range(200):
+        subkey = subkey_of(f"marked/{i}")
+        texts = marked(scheme, subkey, texts=12, length=40, vocabulary=tuple(range(40)), seed=i)
+        predicted = [_copied(text) for text in texts]
+        found = reading_windows(texts, predicted, [0] * len(texts), scheme, key_free=False)
+        tails.append(weigh(found, scheme, subkey, statistic=statistic).log10_p)
+    assert min(tails) < math.log10(0.1)  # it can reject
+    for alpha in (0.5, 0.2, 0.1, 0.05, 0.01):
+        hits = sum(tail <= math.log10(alpha) for tail in tails)
+        assert stats.binomtest(hits, len(tails), alpha, alternative="greater").pvalue > 1e-3
 
 
 def _student(scheme, preference, *, count=150, length=40, vocabulary=20_000, seed=4):
