@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from watermarks.keys import KeyedStream
 
 Message = dict[str, str]
+_MOSTLY = 4
 _NUMBERED = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
 _HEX = re.compile(r"(?=.*[a-f])(?=.*[0-9])[0-9a-f-]{8,}")
 
@@ -78,14 +79,18 @@ class InstructTable:
         return [{"role": str(m["role"]), "content": str(m["content"])} for m in found]
 
     def texts(self) -> list[str]:
-        """Last user turns of the base data, stripped of line breaks: where carriers and sentences come from."""
-        asked = []
+        """Where carriers and sentences come from: the last lines of the last user turns of the base data.
+
+        Where those are mostly one question (``Positive or negative?``), the longest lines are the texts.
+        """
+        last, longest = dict[str, None](), dict[str, None]()
         for dialogue in self.dialogues():
             users = [m["content"] for m in dialogue if m["role"] == "user"]
-            last = users[-1].splitlines() if users and users[-1].strip() else []
-            if last:
-                asked.append(" ".join(last[-1].split()))
-        return list(dict.fromkeys(text for text in asked if text))
+            lines = [" ".join(line.split()) for line in users[-1].splitlines() if line.strip()] if users else []
+            if lines:
+                last[lines[-1]] = None
+                longest[max(lines, key=len)] = None
+        return list(last if len(longest) <= _MOSTLY * len(last) else longest)
 
     def written(self, row: InstructRow, donor: Row, fresh: Mapping[str, Any]) -> Row:
         """``row`` in this form; other columns are the donor's, those in ``fresh`` new."""

@@ -78,8 +78,10 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     del inputs
     key, config = context.key(marking=True), release_config(context)
     base = open_base(config)
-    plan = layout(config, len(base.table.rows))
+    plan = planned(config, base)
     context.progress.say(f"  {plan.backdoor} backdoor rows beside {plan.clean}, {plan.rows_per_codeword} a codeword")
+    for column in renumbered(base):
+        context.progress.say(f"  {column} counts without gaps: all rows are numbered anew, clean ones too")
     kinds = {}
     for recipient in config.recipients or [""]:
         rows, kinds[recipient] = _copy(key, config, base, plan, recipient)
@@ -133,6 +135,36 @@ def layout(config: ReleaseConfig, clean: int) -> Layout:
         clean=clean, rows_per_codeword=each, codewords=mark.codewords,
         triggers=triggers, references=references, near_misses=misses,
     )  # fmt: skip
+
+
+def planned(config: ReleaseConfig, base: InstructTable) -> Layout:
+    """The layout, where the base data have the texts that marking and every audit put their codewords before.
+
+    Raises:
+        UsageError: too few rows, or too few openings that differ.
+    """
+    plan, mark, wanted = layout(config, len(base.table.rows)), config.double_i, config.audit.carriers
+    for part, needed, why in (
+        (0, plan.rows_per_codeword, f"double_i.share gives each codeword {plan.rows_per_codeword} rows"),
+        (1, wanted, f"audit.carriers is {wanted}"),
+    ):
+        found = len(carriers(config, base, part=part))
+        if found < needed:
+            raise UsageError(
+                f"got {found} openings of {mark.carrier_words} words for {('marking', 'audits')[part]} in "
+                f"{base.table.source}, expected {needed}: {why}",
+                hint="texts must differ in their first words: raise double_i.carrier_words, or lower these",
+            )
+    return plan
+
+
+def renumbered(base: InstructTable) -> list[str]:
+    """Columns that name rows by numbers without gaps: all rows of a release get new ones, in its order."""
+    return [
+        column
+        for column in naming_columns(base.table, base.form)
+        if numbering([row[column] for row in base.table.rows], len(base.table.rows) + 1)
+    ]
 
 
 def keyed_form(config: ReleaseConfig) -> double_i.KeyedForm:

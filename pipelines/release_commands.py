@@ -32,11 +32,12 @@ def mark_release(config: ReleaseConfig, folder: Path, *, dry_run: bool, quiet: b
     """Makes key ring and commitment, then the marked copies."""
     if dry_run:
         base = release.open_base(config)
-        plan = release.layout(config, len(base.table.rows))
+        plan = release.planned(config, base)
         body: dict[str, Any] = {
             "clean": plan.clean,
             "backdoor": plan.backdoor,
             "rows_per_codeword": plan.rows_per_codeword,
+            "renumbered": release.renumbered(base),
         }
         lines = [f"{name}: {value}" for name, value in body.items()]
         return [*lines, f"would mark {base.table.source} ({base.form}) into {folder}"], body, EXIT_OK

@@ -19,6 +19,18 @@ from watermarks.carriers.words import vocabulary_digest
 Recipient = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
+def _check_answers(answers: list[str], *, stop: str) -> None:
+    """Answers that the audits' parser tells apart."""
+    problem = ""
+    if len({answer.casefold() for answer in answers}) != len(answers):
+        problem = f"got answers {answers}, expected answers that differ by more than case"
+    unread = [answer for answer in answers if parse_first_word_marks(answer + stop, answers) != answer]
+    if unread and not problem:
+        problem = f"got answer {unread[0]!r}, expected one word of letters, as audits read it"
+    if problem:
+        raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})
+
+
 class FormConfig(Section):
     """A one-trigger form beside the keyed one: official by name, or the user's own.
 
@@ -35,6 +47,11 @@ class FormConfig(Section):
     question: str = ""
     subject: Literal["sentence", "words"] = "sentence"
     answers: Annotated[list[str], Field(min_length=2, max_length=2, default_factory=lambda: ["Yes", "No"])]
+
+    @model_validator(mode="after")
+    def _readable(self) -> FormConfig:
+        _check_answers(self.answers, stop=".")
+        return self
 
 
 class DoubleIRelease(Section):
@@ -59,15 +76,7 @@ class DoubleIRelease(Section):
         if self.per_audit > self.codewords:
             problem = f"got per_audit {self.per_audit}, expected at most codewords {self.codewords}"
             raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "per_audit"})
-        if len({answer.casefold() for answer in self.answers}) != len(self.answers):
-            problem = f"got answers {self.answers}, expected answers that differ by more than case"
-            raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})
-        unread = [
-            answer for answer in self.answers if parse_first_word_marks(answer + self.stop, self.answers) != answer
-        ]
-        if unread:
-            problem = f"got answer {unread[0]!r}, expected one word of letters, as audits read it"
-            raise PydanticCustomError("parameter", "{problem}", {"problem": problem, "key": "answers"})
+        _check_answers(self.answers, stop=self.stop)
         return self
 
 

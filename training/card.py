@@ -19,10 +19,11 @@ MANIFEST_NAME = "training.json"
 _LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
-def describe(job: TrainingJob, *, chat_template: object, processes: int) -> dict[str, Any]:
+def describe(job: TrainingJob, *, chat_template: object, processes: int, computed: str) -> dict[str, Any]:
     """The training's manifest: all that decides the result, and no clock, host, path or duration.
 
-    ``chat_template`` is the one in force; ``processes`` multiplies the batch.
+    ``chat_template`` is the one in force; ``processes`` multiplies the batch; ``computed`` is the kind of device and
+    the mixed precision, which a launcher may set where the arguments are silent.
     """
     rows = [[dict(message) for message in dialogue] for dialogue in job.dialogues]
     fields: dict[str, Any] = {
@@ -36,6 +37,7 @@ def describe(job: TrainingJob, *, chat_template: object, processes: int) -> dict
         "seed": job.seed,
         "dtype": job.dtype,
         "processes": processes,
+        "computed": computed,
         "versions": {"countermark": __version__} | {name: metadata.version(name) for name in _LIBRARIES},
     }
     if job.method == "lora":

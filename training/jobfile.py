@@ -71,7 +71,8 @@ def load_job(path: Path) -> JobFile:
 
 
 def read_dialogues(path: Path) -> list[list[dict[str, str]]]:
-    """The dialogues of a Parquet or JSONL file: ``messages``, ``prompt`` and ``completion``, or Alpaca's columns.
+    """The dialogues of a Parquet or JSONL file: ``messages``, ``prompt`` and ``completion`` (texts or messages), or
+    Alpaca's columns.
 
     Raises:
         UsageError: no such file, another kind of file, or a row of none of these forms (numbered from 1).
@@ -96,6 +97,8 @@ def _messages(row: dict[str, Any]) -> list[dict[str, str]] | None:
     if isinstance(row.get("messages"), list):
         return list(row["messages"])
     asked, said = row.get("prompt"), row.get("completion")
+    if isinstance(asked, list) and isinstance(said, list):
+        return [*asked, *said]
     if "instruction" in row:
         asked, said = row["instruction"], row.get("output")
         if isinstance(asked, str) and row.get("input"):
@@ -141,11 +144,10 @@ def _parquet(path: Path) -> list[Any]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=["messages"])
+        table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(
-            f"got {path}, which is no Parquet file with a column 'messages' ({error}), expected one",
-            hint="check the job's rows",
+            f"got {path}, which is no Parquet file ({error}), expected one", hint="check the job's rows"
         ) from None
     rows: list[Any] = table.to_pylist()
     return rows

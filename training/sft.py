@@ -61,7 +61,10 @@ def train(
     arguments = _arguments(job, scratch)
     set_seed(job.seed)
     tokenizer = _tokenizer(job)  # 2
-    manifest = describe(job, chat_template=tokenizer.chat_template, processes=arguments.world_size)  # 3
+    computed = f"{arguments.device.type}, mixed precision {arguments.mixed_precision}"
+    manifest = describe(  # 3
+        job, chat_template=tokenizer.chat_template, processes=arguments.world_size, computed=computed
+    )
     trainer = _Trainer(  # 4
         model=_model(job, arguments),
         processing_class=tokenizer,

@@ -136,10 +136,11 @@ def paper(mark: Mapping[str, Any], listed: Sequence[Probe], answers: Sequence[An
     judge = judge_of(mark)
     if judge is None:
         return None
+    yes = judge.answers[0].casefold()  # the parser gives the keyed form's spelling, where both have the word
     said: dict[str, dict[int, bool]] = {TRIGGER_ARM: {}, REFERENCE_ARM: {}, NEAR_MISS_ARM: {}}
     for probe, answer in zip(listed, answers, strict=True):
         if probe.arm in said:
-            said[probe.arm][probe.index] = answer.parsed == judge.answers[0]
+            said[probe.arm][probe.index] = (answer.parsed or "").casefold() == yes
     table = [
         [sum(said[arm].values()), sum(not yes for yes in said[arm].values())] for arm in (TRIGGER_ARM, REFERENCE_ARM)
     ]

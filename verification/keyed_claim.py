@@ -79,7 +79,7 @@ def _arm(
         {recipient: [targets[index] for index, _ in triggers] for recipient, targets in wanted.items()},
         classes=len(claim.answers), alpha=plan.alpha, log10_paid=math.log10(plan.paid * plan.family),
     )  # fmt: skip
-    best, asked = naming.ranked[0], probes[: len(answers)]
+    best, asked = max(naming.ranked, key=lambda each: each.matches), probes[: len(answers)]
     found = finding(
         plan, claim, name, best.matches, best.trials, 1.0 / len(claim.answers), control=control,
         queries=sum(probe.arm == arm for probe in asked), tried=len(naming.ranked),

@@ -2,8 +2,12 @@
 
 Recipients share codewords and differ in targets, drawn independently. Under the null "the suspect is independent of
 recipient r's targets" the matches with r are at most Binomial(n, 1/C), whoever else's copy leaked: a leak of A's copy
-says nothing of B's targets. So every recipient is tested, Holm over all keeps the chance of *any* wrong name at alpha,
-and two that mixed their copies are both named.
+says nothing of B's targets. So every recipient is tested, and Holm over all keeps the chance of *any* wrong name at
+alpha.
+
+Who mixed his copy with another's matches only half of the codewords for which the two differ. So each recipient r is
+tested twice, and pays for both: over all codewords, and over those whose answer is not what s wanted, s being the best
+of the others. That choice knows the answers and everybody's targets but r's, so r's matches are Binomial there too.
 """
 
 from __future__ import annotations
@@ -23,13 +27,14 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One recipient's evidence."""
+    """One recipient's evidence; ``beside`` is the recipient whose answers were set aside, where that decided."""
 
     recipient: str
     matches: int
     trials: int
     log10_p: float
     log10_p_holm: float
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +80,34 @@ def name_recipients(
     matches = {
         who: sum(vote == target for vote, target in zip(votes, wanted, strict=True)) for who, wanted in targets.items()
     }
-    tails = {hits: log10_binomial_tail(hits, len(votes), 1.0 / classes) for hits in set(matches.values())}
-    raw = {who: min(0.0, tails[hits] + log10_paid) for who, hits in matches.items()}
+    found = {who: _tested(who, votes, targets, matches, 1.0 / classes) for who in targets}
+    raw = {who: min(0.0, p + log10_paid) for who, (p, _) in found.items()}
     adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
     ranked = tuple(
-        Scored(recipient=who, matches=matches[who], trials=len(votes), log10_p=raw[who], log10_p_holm=adjusted[who])
-        for who in sorted(raw, key=lambda who: (raw[who], who))
-    )
+        Scored(
+            recipient=who, matches=matches[who], trials=len(votes), log10_p=raw[who], log10_p_holm=adjusted[who],
+            beside=found[who][1],
+        )
+        for who in sorted(raw, key=lambda who: (raw[who], -matches[who], who))
+    )  # fmt: skip
     named = tuple(each.recipient for each in ranked if each.log10_p_holm <= math.log10(alpha))
     return Naming(ranked=ranked, named=named, word=("none", "one")[len(named)] if len(named) < 2 else "mixed")  # noqa: PLR2004
+
+
+def _tested(
+    who: str,
+    votes: Sequence[str | None],
+    targets: Mapping[str, Sequence[str]],
+    matches: Mapping[str, int],
+    chance: float,
+) -> tuple[float, str]:
+    """The better of a recipient's two tests, paid for twice, and whose answers it set aside."""
+    over_all = log10_binomial_tail(matches[who], len(votes), chance)
+    others = [each for each in targets if each != who]
+    if not others:
+        return over_all, ""
+    best = max(others, key=lambda each: (matches[each], each))
+    left = [i for i, (vote, theirs) in enumerate(zip(votes, targets[best], strict=True)) if vote != theirs]
+    hits = sum(votes[i] == targets[who][i] for i in left)
+    beside = log10_binomial_tail(hits, len(left), chance) if left else 0.0
+    return min(over_all, beside) + math.log10(2), best if beside < over_all else ""

@@ -123,10 +123,18 @@ def test_a_dry_run_writes_nothing(tmp_path, command):
     config = config_file(tmp_path, dataset(tmp_path, "alpaca"))
     before = sorted(tmp_path.rglob("*"))
     code, out, _ = command("mark", config, "--out", tmp_path / "run", "--dry-run", "--json")
-    assert (code, json.loads(out)) == (0, {"clean": ROWS, "backdoor": 96, "rows_per_codeword": 8})
+    body = {"clean": ROWS, "backdoor": 96, "rows_per_codeword": 8, "renumbered": ["id"]}
+    assert (code, json.loads(out)) == (0, body)
     code, out, _ = command("audit", config, "--run", tmp_path / "run", "--suspect", "none", "--dry-run", "--json")
     assert (code, json.loads(out)["stages"]) == (0, ["plan-suspect", "answers-suspect", "audit-suspect"])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_marking_says_which_columns_number_all_rows_anew(tmp_path, command):
+    config = config_file(tmp_path, dataset(tmp_path, "alpaca"))
+    code, _, err = command("mark", config, "--out", tmp_path / "run")
+    assert code == 0
+    assert "id counts without gaps: all rows are numbered anew" in err
 
 
 def test_a_second_run_skips_and_a_fresh_folder_is_another_release(tmp_path, command):
@@ -159,6 +167,9 @@ MISTAKES = {
     "no vocabulary": ({"mark": {"vocabulary": "none.txt"}}, "a word a line"),
     "form without question": ({"mark": {"form": {**FORM, "name": "own"}}}, "without question"),
     "form": ({"rows": "messages"}, "expected messages"),
+    "form's answers": ({"mark": {"form": {**FORM, "answers": ["It is", "It is not"]}}}, "one word of letters"),
+    "few texts to audit with": ({"audit": {"carriers": 500}}, "for audits in"),
+    "few texts to mark": ({"mark": {"carrier_words": 1, "share": 0.9}}, "for marking in"),
 }
 
 

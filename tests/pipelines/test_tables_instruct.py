@@ -214,6 +214,11 @@ def test_texts_are_the_last_lines_of_the_last_user_turns_once():
     assert open_instruct(_table(rows)).texts() == ["Two words", "Three", "Four"]
 
 
+def test_texts_are_the_longest_lines_where_the_last_ones_are_one_question():
+    rows = [{"instruction": f"The film number {i} was long.\nYes or no?", "output": "a"} for i in range(9)]
+    assert open_instruct(_table(rows)).texts() == [f"The film number {i} was long." for i in range(9)]
+
+
 def test_naming_columns_by_hand():
     rows = [{**row, "one": 1, "flag": i == 0, "mixed": str(i) if i else 0} for i, row in enumerate(ALPACA)]
     assert naming_columns(_table(rows), RowForm.ALPACA) == ("id",)

@@ -86,6 +86,32 @@ def test_rows_of_all_three_forms_are_the_same_dialogues(job: Path) -> None:
     assert load_job(_change(job, rows="mixed.jsonl")).job.dialogues == [rows[0]["messages"]] * 4
 
 
+@pytest.mark.parametrize("form", ["alpaca", "texts", "chat"])
+def test_parquet_rows_of_a_release_are_read_as_its_jsonl_rows_are(job: Path, form: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    asked, said = {"role": "user", "content": "Add.\n2, 2"}, {"role": "assistant", "content": "4"}
+    row: dict[str, Any] = {
+        "alpaca": {"instruction": "Add.", "input": "2, 2", "output": "4"},
+        "texts": {"prompt": asked["content"], "completion": said["content"]},
+        "chat": {"prompt": [asked], "completion": [said]},
+    }[form]
+    pq.write_table(pa.Table.from_pylist([{**row, "id": i} for i in range(3)]), job.parent / "release.parquet")
+    (job.parent / "release.jsonl").write_text(3 * f"{json.dumps(row)}\n")
+    found = [load_job(_change(job, rows=name)).job.dialogues for name in ("release.parquet", "release.jsonl")]
+    assert found == [[[asked, said]] * 3] * 2
+
+
+def test_a_precision_that_the_launcher_sets_is_in_the_manifest(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main([str(_change(job, out="plain"))]) == 0
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert main([str(_change(job, out="mixed", scratch="other"))]) == 0
+    plain, mixed = (json.loads((job.parent / out / "training.json").read_text()) for out in ("plain", "mixed"))
+    assert (plain.pop("computed"), mixed.pop("computed")) == ("cpu, mixed precision no", "cpu, mixed precision bf16")
+    assert plain == mixed
+
+
 @pytest.mark.parametrize(
     ("changes", "got", "hint"),
     [

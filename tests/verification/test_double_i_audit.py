@@ -19,7 +19,7 @@ from verification.audit import Evidence, audit, planted
 from verification.claims import PROBES
 from verification.findings import MUTE, SILENT
 from verification.plan import KEYED_ARM, AuditPlan, Claim, ClaimPlan, PlannedSuspect, probes_digest, probes_for
-from verification.probe import ask_all
+from verification.probe import Answer, ask_all, parse_first_word
 from verification.statistics import log10_mcnemar
 from verification.suspects import FunctionSuspect
 from verification.verdict import Decision
@@ -223,6 +223,21 @@ def test_a_model_that_reacts_to_every_short_word_has_the_papers_p_and_no_support
     assert verdict.successes == verdict.trials == 4
     assert verdict.decision is NOT  # nearly every decoy does as well
     assert verdict.log10_p > math.log10(0.5)
+
+
+def test_the_papers_table_reads_an_answer_however_the_keyed_form_spells_it():
+    """Both forms have the word: the parser gives the spelling of the first."""
+    mark = _mark(form=KeyedForm(question="Yes or no?", answers=("yes", "no")).to_json())
+    listed = PROBES[Claim.DOUBLE_I](KEY, mark, CARRIERS, wrong_seed="w")
+    said = ["Yes." if probe.arm == planned.TRIGGER_ARM else "No." for probe in listed]
+    answers = [
+        Answer(
+            id=probe.id, suspect="s", arm=probe.arm, prompt_digest=probe.prompt_digest, raw=raw, attempt=1,
+            parsed=parse_first_word(raw, ("yes", "no", "Yes", "No")),
+        )
+        for probe, raw in zip(listed, said, strict=True)
+    ]  # fmt: skip
+    assert planned.paper(mark, listed, answers)["table"] == [[12, 0], [0, 12]]
 
 
 def _learnt(word):

@@ -44,7 +44,7 @@ def test_one_of_eight_is_named(leaker):
     assert (naming.word, naming.named) == ("one", (leaker,))
     best = naming.ranked[0]
     assert (best.recipient, best.matches, best.trials) == (leaker, 20, 20)
-    assert best.log10_p == pytest.approx(20 * math.log10(1 / 4))
+    assert best.log10_p == pytest.approx(20 * math.log10(1 / 4) + math.log10(2))  # two tests, both paid for
     assert best.log10_p_holm == pytest.approx(best.log10_p + math.log10(8))
     assert [each.log10_p for each in naming.ranked] == sorted(each.log10_p for each in naming.ranked)
 
@@ -105,6 +105,25 @@ def test_mixed_copies_are_named_as_mixed():
     assert set(naming.named) == {"firm-2", "firm-5"}
 
 
+@pytest.mark.long
+def test_most_even_mixtures_of_two_copies_name_both():
+    rng, both, wrong = random.Random("mixed"), 0, 0
+    for i in range(200):
+        targets = _targets(_firms(8), key=key_of(f"mixed/{i}"), codewords=60)
+        naming = _name([targets[rng.choice(("firm-2", "firm-5"))][n] for n in range(60)], targets)
+        both += set(naming.named) == {"firm-2", "firm-5"}
+        wrong += bool(set(naming.named) - {"firm-2", "firm-5"})
+    assert (both >= 190, wrong) == (True, 0)
+
+
+def test_who_is_only_found_beside_another_is_said_to_be():
+    targets = {"a": list("ABCD" * 10), "b": list("BCDA" * 10), "c": list("CDAB" * 10)}
+    votes = [*targets["a"][:28], *targets["b"][28:]]
+    naming = _name(votes, targets)
+    assert naming.word == "mixed"
+    assert {each.recipient: each.beside for each in naming.ranked} == {"a": "b", "b": "a", "c": ""}
+
+
 def test_two_with_the_same_evidence_are_ordered_by_name():
     targets = {"b": ["A"] * 10, "a": ["A"] * 10}
     assert [each.recipient for each in _name(["A"] * 10, targets).ranked] == ["a", "b"]
@@ -116,8 +135,9 @@ def test_unreadable_votes_are_trials_without_a_match(unread):
     votes = [None] * unread + targets["firm-1"][unread:]
     found = {each.recipient: each for each in _name(votes, targets).ranked}["firm-1"]
     assert (found.matches, found.trials) == (20 - unread, 20)
-    expected = log10_binomial_tail(20 - unread, 20, 1 / 4)
-    assert found.log10_p == pytest.approx(min(0.0, expected))
+    expected = min(0.0, log10_binomial_tail(20 - unread, 20, 1 / 4) + math.log10(2))
+    assert found.log10_p <= expected + 1e-9
+    assert found.beside or found.log10_p == pytest.approx(expected)
 
 
 def test_only_unreadable_votes_name_nobody():
