@@ -84,6 +84,10 @@ def radioactivity(
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
     wrong_keys: Annotated[int, typer.Option("--wrong-keys", min=1, help="Keys to rank among.")] = 999,
     system: Annotated[str | None, typer.Option("--system", help="System prompt of every question.")] = None,
+    contexts: Annotated[
+        list[Path] | None, typer.Option("--contexts", help="Owner's texts: only their contexts are scored. Repeatable.")
+    ] = None,
+    at_least: Annotated[int, typer.Option("--contexts-at-least", min=1, help="How often a context occurs there.")] = 1,
     out: Annotated[Path, typer.Option("--out", help="Journal of answers.")] = Path("runs/radioactivity"),
     key_id: KeyIdOption = None,
     set_: SetOption = None,
@@ -99,6 +103,7 @@ def radioactivity(
     what = Exposure(
         suspect=suspect, base=base, controls=tuple(control or ()), mode=chosen, statistic=statistic,
         max_new_tokens=max_new_tokens, wrong_keys=wrong_keys, journal=out, system=system,
+        contexts=tuple(contexts or ()), contexts_at_least=at_least,
     )  # fmt: skip
     lines, body, code = expose(files, load_run_config(config, overrides, keys, key_id), what)
     finish(lines, body, as_json=as_json, code=code)

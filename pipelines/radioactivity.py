@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, InconclusiveError, UsageError
 from countermark.manifest import digest
 from verification.findings import HONEST_DRAW, control_level
-from verification.radioactivity import Evidence, Windows, closed_windows, log10_marked, reading_windows, weigh
+from verification.radioactivity import (
+    Context,
+    Evidence,
+    Windows,
+    closed_windows,
+    contexts_of,
+    log10_marked,
+    reading_windows,
+    weigh,
+)
 from verification.token_claim import EXPANSION
 from watermarks.keys import wrong_key
 
@@ -28,6 +37,7 @@ MARKED = -3.0
 """log10 p from which on texts count as marked."""
 LONGEST = 1024
 """Longest piece of a text that is read at once."""
+FILTERED = "contexts were chosen by the owner's texts, whatever token followed; another choice would be another test"
 NO_PLAN = "evidence and no verdict: prompts, length and mode were sealed in no plan"
 ASSUMED: dict[Mode, str] = {
     "closed": "assumes that the prompts were made without the key; what a prompt shows of its own is excluded",
@@ -49,6 +59,7 @@ class Exposure:
         max_new_tokens: longest answer (closed).
         wrong_keys: how many keys the claim is ranked among.
         journal: where answers are kept, so that an interrupted run goes on.
+        contexts: texts of the owner; only contexts that occur in them ``contexts_at_least`` times are scored.
     """
 
     suspect: str
@@ -60,6 +71,8 @@ class Exposure:
     wrong_keys: int
     journal: Path
     system: str | None = None
+    contexts: tuple[Path, ...] = ()
+    contexts_at_least: int = 1
 
 
 def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[list[str], Any, int]:
@@ -86,13 +99,14 @@ def expose(files: Sequence[Path], config: RunConfig, what: Exposure) -> tuple[li
     subkey = key.token_subkey(**label)
     if what.mode == "reading":
         _refuse_marked(owner.path, texts, scheme, subkey)
+    chosen = _contexts(owner.path, what, scheme)
     wrong = [wrong_key(f"radioactivity/{key.key_id}", i).token_subkey(**label) for i in range(what.wrong_keys)]
     models = {"suspect": (what.suspect, what.base), **({"base": (what.base, None)} if what.base else {})}
     models |= {f"control-{i}": (control, None) for i, control in enumerate(what.controls)}
     found: dict[str, tuple[Windows, Evidence] | None] = {}
     for name, (model, base) in models.items():
         try:
-            windows = _windows(name, str(model), base, texts, scheme, owner.path, what)
+            windows = _windows(name, str(model), base, texts, scheme, owner.path, what, chosen)
         except InconclusiveError:
             if name == "suspect":
                 raise
@@ -118,7 +132,14 @@ def _refuse_marked(owner: Path, texts: Sequence[str], scheme: Scheme, subkey: by
 
 
 def _windows(
-    name: str, model: str, base: str | None, texts: Sequence[str], scheme: Scheme, owner: Path, what: Exposure
+    name: str,
+    model: str,
+    base: str | None,
+    texts: Sequence[str],
+    scheme: Scheme,
+    owner: Path,
+    what: Exposure,
+    contexts: set[Context] | None,
 ) -> Windows:
     from pipelines.assets import resolve_model
     from pipelines.engines.hf import special_ids, token_ids
@@ -129,7 +150,7 @@ def _windows(
         answers = _answers(
             suspect, texts, what, [name, *(resolve_model(each).digest for each in (model, base) if each)]
         )
-        return closed_windows(token_ids(owner, answers)[0], ids, scheme, special=special)
+        return closed_windows(token_ids(owner, answers)[0], ids, scheme, special=special, contexts=contexts)
     if not suspect.reads_like(owner):
         raise UsageError(
             f"got {name} with another tokenizer than the owner's, expected the same in mode {what.mode}",
@@ -138,7 +159,19 @@ def _windows(
     pieces = [row[start : start + LONGEST] for row in ids for start in range(0, len(row), LONGEST)]
     predicted = [suspect.likeliest(piece) for piece in pieces]
     key_free = what.mode == "reading"
-    return reading_windows(pieces, predicted, [0] * len(pieces), scheme, key_free=key_free, special=special)
+    return reading_windows(
+        pieces, predicted, [0] * len(pieces), scheme, key_free=key_free, special=special, contexts=contexts
+    )
+
+
+def _contexts(owner: Path, what: Exposure, scheme: Scheme) -> set[Context] | None:
+    from pipelines.detection import read_texts
+    from pipelines.engines.hf import token_ids
+
+    if not what.contexts:
+        return None
+    texts = [row["text"] for path in what.contexts for row in read_texts(path)]
+    return contexts_of(token_ids(owner, texts)[0], scheme, at_least=what.contexts_at_least)
 
 
 def _load(name: str, model: str, base: str | None, what: Exposure) -> LocalChatModel:
@@ -189,7 +222,7 @@ def _told(
         code = EXIT_INCONCLUSIVE
     honest = [] if config.keys.public_value else [HONEST_DRAW]
     notes = [f"the suspect's p is multiplied by {tried}: modes, statistics and commitments", NO_PLAN]
-    notes += [ASSUMED[what.mode], EXPANSION, *honest]
+    notes += [ASSUMED[what.mode], *([FILTERED] if what.contexts else []), EXPANSION, *honest]
     body = {"mode": what.mode, "alpha": alpha, "reaches_alpha": reached, "paid": tried, "evidence": rows}
     return [*lines, "", *notes], {**body, "failed_controls": failed, "no_controls": weightless, "notes": notes}, code
 
@@ -205,6 +238,7 @@ def _table(found: dict[str, tuple[Windows, Evidence] | None], paid: float) -> tu
         windows, evidence = each
         p = min(0.0, evidence.log10_p + (paid if name == "suspect" else 0.0))
         counts = {"model": name, "positions": windows.positions, "excluded": windows.excluded}
+        counts |= {"filtered": windows.filtered}
         rows.append({**counts, **asdict(evidence), "log10_p": p})
         lines.append(
             f"{name:<12} {windows.positions:>9} {windows.excluded:>8} {evidence.scored:>7} {evidence.total:>9} "

@@ -131,6 +131,28 @@ def test_texts_that_carry_the_mark_are_not_read_as_if_they_did_not(place):
     assert json.loads(out)["evidence"][0]["log10_p"] > -3
 
 
+def test_the_owners_filter_chooses_contexts_and_never_what_followed_them(place, monkeypatch):
+    texts = place.texts(len(PROMPTS))
+    monkeypatch.setattr("verification.suspects.LocalChatModel", says(texts))
+    mine = place.folder / "mine.jsonl"
+    mine.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:4]))
+
+    def scored(*more):
+        out = place.command(*place.arguments(place.owner, "--control", place.owner, "--json", *more))[1]
+        suspect, *_ = json.loads(out)["evidence"]
+        assert suspect["filtered"] + suspect["scored"] + suspect["excluded"] <= suspect["positions"]
+        return suspect["scored"], suspect["filtered"]
+
+    (every, none), (some, rest), (few, _) = (
+        scored(*more) for more in ((), ("--contexts", mine), ("--contexts", mine, "--contexts-at-least", 2))
+    )
+    assert none == 0 < rest
+    assert few < some < every
+    assert "no contexts" in place.command.fails(
+        2, *place.arguments(place.owner, "--contexts", mine, "--set", 'generate.watermark={"scheme": "unigram"}')
+    )
+
+
 def test_every_commitment_is_paid_for(place, monkeypatch):
     monkeypatch.setattr("verification.suspects.LocalChatModel", says(place.texts(len(PROMPTS))))
     found = [
