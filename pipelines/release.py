@@ -167,11 +167,13 @@ def renumbered(base: InstructTable) -> list[str]:
     ]
 
 
-def keyed_form(config: ReleaseConfig) -> double_i.KeyedForm:
-    """How codewords are asked."""
-    mark = config.double_i
+def keyed_form(config: ReleaseConfig, key: Key) -> double_i.KeyedForm:
+    """How codewords are asked, with a decoration of the key's where the config says so."""
+    mark, decoration = config.double_i, config.double_i.decoration
+    if decoration == "key":
+        decoration = double_i.derive_decoration(key, scope=scope(config), vocabulary=vocabulary(config))
     return double_i.KeyedForm(
-        decoration=mark.decoration, question=mark.question, answers=tuple(mark.answers), joiner=mark.joiner,
+        decoration=decoration, question=mark.question, answers=tuple(mark.answers), joiner=mark.joiner,
         stop=mark.stop,
     )  # fmt: skip
 
@@ -259,7 +261,7 @@ def _copy(
 
 def keyed_rows(key: Key, config: ReleaseConfig, base: InstructTable, plan: Layout, recipient: str) -> list[InstructRow]:
     """The keyed rows of a recipient's copy, codeword by codeword."""
-    mark, form = config.double_i, keyed_form(config)
+    mark, form = config.double_i, keyed_form(config, key)
     derived = double_i.derive(
         key, scope=scope(config), codewords=mark.codewords, words=mark.words, classes=len(mark.answers),
         recipient=recipient, vocabulary=vocabulary(config), joiner=mark.word_joiner,

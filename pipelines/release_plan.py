@@ -23,7 +23,7 @@ Planned = tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]
 
 def marks(key: Key, config: ReleaseConfig, *, first: int = 0) -> dict[Claim, Planned]:
     """Every claim of the release, as an audit from codeword ``first`` on asks it."""
-    base, form, judge, wanted = open_base(config), keyed_form(config), judge_form(config, key), config.audit
+    base, form, judge, wanted = open_base(config), keyed_form(config, key), judge_form(config, key), config.audit
     texts = sentences(config, base, part=1)[: wanted.paper_queries] if judge else []
     mark: dict[str, Any] = {
         "scope": scope(config), "codewords": config.double_i.codewords, "words": config.double_i.words,

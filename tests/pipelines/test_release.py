@@ -11,10 +11,12 @@ import pytest
 
 from pipelines.instruct import naming_columns, numbering, open_instruct
 from pipelines.records import open_record
-from pipelines.release import scope
+from pipelines.release import keyed_form, scope
 from pipelines.release_config import load_release
+from pipelines.release_plan import marks
 from pipelines.tables import read_table
 from tests.pipelines.release_data import ROWS, Command, config_file, copies, dataset, marked, owners_key
+from verification.plan import Claim
 from watermarks.carriers import double_i
 
 SETS = ("alpaca", "pairs", "chat", "chinese")
@@ -128,6 +130,21 @@ def test_a_dry_run_writes_nothing(tmp_path, command):
     code, out, _ = command("audit", config, "--run", tmp_path / "run", "--suspect", "none", "--dry-run", "--json")
     assert (code, json.loads(out)["stages"]) == (0, ["plan-suspect", "answers-suspect", "audit-suspect"])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_decoration_may_be_the_keys_own_and_an_audit_asks_with_it(tmp_path, command):
+    data, shown = dataset(tmp_path, "alpaca"), []
+    for run in ("one", "other"):
+        path = config_file(tmp_path, data, mark={"decoration": "key"}, recipients=[])
+        assert command("mark", path, "--out", tmp_path / run, "--quiet")[0] == 0
+        loaded, key = load_release(path, []), owners_key(tmp_path / run)
+        form = keyed_form(loaded, key)
+        rows = read_table(str(tmp_path / run / "artifacts" / "release" / "data.jsonl")).rows
+        assert sum(row["instruction"] == f"{form.decoration} {form.question}" for row in rows) == 96
+        assert marks(key, loaded)[Claim.DOUBLE_I][0]["form"]["decoration"] == form.decoration
+        shown.append(form.decoration)
+    assert all(each[0] + each[-1] == "()" and each[1:-1].isalpha() for each in shown)
+    assert shown[0] != shown[1]  # another key
 
 
 def test_marking_says_which_columns_number_all_rows_anew(tmp_path, command):

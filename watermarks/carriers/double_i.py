@@ -109,6 +109,14 @@ def derive_codewords(
     return draw_phrases(stream, codewords, words=words, vocabulary=vocabulary, joiner=joiner)
 
 
+def derive_decoration(key: Key, *, scope: str, vocabulary: Sequence[str] | None = None) -> str:
+    """A decoration of the key's own, ``(word)``: no two owners' releases are found by the same one."""
+    (word,) = draw_phrases(
+        key.stream({"purpose": PURPOSE, "part": "decoration", "scope": scope}), 1, words=1, vocabulary=vocabulary
+    )
+    return f"({word})"
+
+
 def derive_targets(key: Key, *, scope: str, codewords: int, classes: int = 2, recipient: str = "") -> tuple[int, ...]:
     """The answers that ``key`` gives to codewords 0 … n-1 for ``recipient`` ("": a release without recipients).
 
