@@ -87,6 +87,8 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> list[str]:
     for v in verdicts:
         if not v["control"]:
             lines += _details(v)
+        elif v["decision"] == Decision.INCONCLUSIVE:
+            lines.append(f"control {v['suspect']} of {v['claim']}: {'; '.join(v['reasons'])}.")
     return lines
 
 

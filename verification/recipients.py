@@ -6,8 +6,9 @@ says nothing of B's targets. So every recipient is tested, and Holm over all kee
 alpha.
 
 Who mixed his copy with another's matches only half of the codewords for which the two differ. So each recipient r is
-tested twice, and pays for both: over all codewords, and over those whose answer is not what s wanted, s being the best
-of the others. That choice knows the answers and everybody's targets but r's, so r's matches are Binomial there too.
+tested twice: over all codewords, and over those whose answer is not what s wanted, s being the best of the others. That
+choice knows the answers and everybody's targets but r's, so r's matches are Binomial there too. The first test has .99
+of the level, the second .01: few codewords are left to it, but of a mixture r explains nearly all of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SHOWN = 10
+_BESIDE = 0.01
+"""The second test's part of the level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,7 @@ def _tested(
     matches: Mapping[str, int],
     chance: float,
 ) -> tuple[float, str]:
-    """The better of a recipient's two tests, paid for twice, and whose answers it set aside."""
+    """The better of a recipient's two tests, each divided by its part of the level, and whose answers it set aside."""
     over_all = log10_binomial_tail(matches[who], len(votes), chance)
     others = [each for each in targets if each != who]
     if not others:
@@ -110,4 +113,5 @@ def _tested(
     left = [i for i, (vote, theirs) in enumerate(zip(votes, targets[best], strict=True)) if vote != theirs]
     hits = sum(votes[i] == targets[who][i] for i in left)
     beside = log10_binomial_tail(hits, len(left), chance) if left else 0.0
-    return min(over_all, beside) + math.log10(2), best if beside < over_all else ""
+    over_all, beside = over_all - math.log10(1.0 - _BESIDE), beside - math.log10(_BESIDE)
+    return min(over_all, beside), best if beside < over_all else ""

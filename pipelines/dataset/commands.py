@@ -119,6 +119,11 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> list[str]:
             f"{v['log10_p_holm']:>9.2f}  {v['decision']}"
         )
     lines += [f"{v['claim']}: {v['sentence']}." for v in verdicts if not v["control"]]
+    lines += [
+        f"control {v['suspect']} of {v['claim']}: {'; '.join(v['reasons'])}."
+        for v in verdicts
+        if v["control"] and v["decision"] == Decision.INCONCLUSIVE
+    ]
     for v in verdicts:
         if v["paper"] and v["paper"].get("wsr") is not None:
             lines.append(

@@ -69,6 +69,7 @@ def test_a_leaked_copy_is_supported_named_and_not_asked_again(release, tmp_path)
     code, out, err = release()
     assert code == 0, err
     assert "recipients: the copy of acme (Holm over 2)" in out
+    assert "control control-0 of double_i: gave too few of the counted answers" in out
     assert Parrot.asked == 18 * 3  # suspect and control, and a wrong key's codewords for the suspect
     assert release()[:2] == (0, out)
     assert Parrot.asked == 18 * 3
