@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "audit", "planted"]
 
+TOO_FEW = "trials cannot reach the level of a control even if all speak for the mark"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -120,10 +122,11 @@ def _said(plan: AuditPlan, finding: Verdict, *, leaves: bool) -> Verdict:
 def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
     """Steps 7, 8 and 10: the controls first, since a claim hangs on its own."""
     failed: dict[Claim, tuple[str, ...]] = {}
+    short: dict[Claim, tuple[str, ...]] = {}
     decided: list[Verdict] = []
     for claim in plan.claims:
         controls = _controls(plan, [each for each in findings if each.control and each.claim == claim.claim])
-        failed[claim.claim] = _failures(controls)
+        failed[claim.claim], short[claim.claim] = _failures(controls), _short(controls)
         decided += controls
     claims = [each for each in findings if not each.control]
     adjusted = holm([each.log10_p for each in claims]) if claims else []
@@ -131,7 +134,10 @@ def _decide(plan: AuditPlan, findings: list[Verdict]) -> list[Verdict]:
     for each, log10_p in zip(claims, adjusted, strict=True):
         reasons = (*(f"{each.suspect} {reason}" for reason in each.reasons), *failed[each.claim])
         held = replace(each, log10_p_holm=log10_p, reasons=reasons)
-        decided.append(_unnamed(_word(held, log10_alpha, log10_alpha - math.log10(len(claims) * plan.paid))))
+        verdict = _word(held, log10_alpha, log10_alpha - math.log10(len(claims) * plan.paid))
+        if verdict.decision is Decision.SUPPORTED and short[each.claim]:
+            verdict = replace(verdict, decision=Decision.INCONCLUSIVE, reasons=short[each.claim])
+        decided.append(_unnamed(verdict))
     order = {(f.claim, f.suspect): i for i, f in enumerate(findings)}
     return sorted(decided, key=lambda v: order[v.claim, v.suspect])
 
@@ -149,7 +155,7 @@ def _controls(plan: AuditPlan, controls: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _failures(controls: Sequence[Verdict]) -> tuple[str, ...]:
-    """Why a claim with these controls cannot be decided: one failed, or one was not asked enough to fail.
+    """Why a claim with these controls cannot be decided: one failed, or shows nothing.
 
     One that was asked enough and gave too few of the counted answers passes, and its word says what that is worth.
     """
@@ -157,9 +163,22 @@ def _failures(controls: Sequence[Verdict]) -> tuple[str, ...]:
     for each in controls:
         if each.decision is Decision.SUPPORTED:
             found.append(f"control {each.suspect} was supported too")
-        elif not each.trials or (each.decision is Decision.INCONCLUSIVE and each.reasons != (MUTE,)):
-            found.append(f"control {each.suspect} {'; '.join(each.reasons) if each.trials else SILENT}")
+        elif not each.trials:
+            found.append(f"control {each.suspect} {SILENT}")
+        elif each.decision is Decision.INCONCLUSIVE and each.reasons != (MUTE,) and not _too_few(each):
+            found.append(f"control {each.suspect} {'; '.join(each.reasons)}")
     return tuple(found)
+
+
+def _short(controls: Sequence[Verdict]) -> tuple[str, ...]:
+    """Why these controls are none for a claim that is supported: a suspect that stops early takes its wrong key along,
+    and where that ends without support nothing hangs on it.
+    """
+    return tuple(f"control {each.suspect} {each.reasons[0]}" for each in controls if _too_few(each))
+
+
+def _too_few(control: Verdict) -> bool:
+    return any(reason.endswith(TOO_FEW) for reason in control.reasons)
 
 
 def _word(verdict: Verdict, log10_level: float, log10_bar: float) -> Verdict:
@@ -186,8 +205,7 @@ def _undecided(verdict: Verdict, log10_bar: float) -> str:
     if floor <= log10_bar:
         return ""
     trials = verdict.trials if shown is None else shown["planned"]
-    level = "the level of a control" if verdict.control else "alpha"
-    return f"{trials} trials cannot reach {level} even if all speak for the mark"
+    return f"{trials} {TOO_FEW if verdict.control else 'trials cannot reach alpha even if all speak for the mark'}"
 
 
 def _unnamed(verdict: Verdict) -> Verdict:
