@@ -115,6 +115,7 @@ def asked_wide(recipe: Recipe) -> list[float]:
 def audited(recipe: Recipe) -> list[float]:
     """For every key what an audit says of a model that was marked by somebody else: it always answers A, B, C or D."""
     mark = {name: value for name, value in _mark(0).items() if name not in ("judge", "sentences")}
+    mark["rows_per_trigger"] = 1
     keys, chosen = [wrong_key("clean", i) for i in range(KEYS)], tuple(carriers(1)[:1])
     listed = [PROBES[Claim.DOUBLE_I](key, mark, chosen, wrong_seed=key.key_id) for key in keys]
     prompts = [probe.prompt for probes in listed for probe in probes]
