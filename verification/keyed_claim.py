@@ -87,17 +87,18 @@ def _arm(
     found = replace(found, paper=paper(claim, asked, answers, arm, wanted[best.recipient]))
     if best.recipient:
         found = replace(found, recipients=naming.to_json())
-    if control and _mute(plan, [vote for _, vote in triggers], 1.0 / len(claim.answers), len(naming.ranked)):
+    spoke = {p.index for p, a in zip(asked, answers, strict=True) if p.arm == arm and a.parsed in claim.answers}
+    if control and _mute(plan, len(spoke), len(triggers), 1.0 / len(claim.answers), len(naming.ranked)):
         found = replace(found, reasons=(MUTE,))
     if arm == KEYED_ARM and not control:
         found = replace(found, wrong_keys=ranking(best.matches, wrong_matches(plan, claim, triggers)))
     return found
 
 
-def _mute(plan: AuditPlan, votes: Sequence[str | None], chance: float, tried: int) -> bool:
-    """Whether a control that was asked enough would pass even if all answers that it gave at all were the key's."""
-    heard, level = sum(vote is not None for vote in votes), math.log10(control_level(plan.alpha) / tried)
-    return len(votes) * math.log10(chance) <= level < log10_binomial_tail(heard, len(votes), chance)
+def _mute(plan: AuditPlan, heard: int, trials: int, chance: float, tried: int) -> bool:
+    """Whether a control that was asked enough would pass even if every trigger it answered at all were the key's."""
+    level = math.log10(control_level(plan.alpha) / tried)
+    return trials * math.log10(chance) <= level < log10_binomial_tail(heard, trials, chance)
 
 
 def _unweighed(
