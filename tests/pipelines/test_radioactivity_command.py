@@ -16,6 +16,8 @@ from tests.verification.marked import marked
 from watermarks.keystore import load_ring, read_secret_file
 from watermarks.schemes import Kgw
 
+pytestmark = pytest.mark.long
+
 SCHEME = Kgw(gamma=0.25, delta=2.0, context_width=2)
 PROMPTS = [f"Question {i}?" for i in range(12)]
 

@@ -19,6 +19,8 @@ from tests.pipelines.release_data import ROWS, Command, config_file, copies, dat
 from verification.plan import Claim
 from watermarks.carriers import double_i
 
+pytestmark = pytest.mark.long
+
 SETS = ("alpaca", "pairs", "chat", "chinese")
 FORM = {"name": "cre2", "trigger_rows": 6, "reference_rows": 8}
 

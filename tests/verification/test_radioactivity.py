@@ -218,6 +218,7 @@ def _copied(text):
     return predicted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["kgw", "gumbel"])
 def test_a_reader_of_marked_texts_that_never_saw_another_has_super_uniform_p_values(name):
     """The texts are marked anew under each key, so that what they show of it is in every draw."""
