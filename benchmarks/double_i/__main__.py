@@ -1,6 +1,6 @@
 """Double-I on a real small model, into ``benchmarks/results/double_i.json``.
 
-2 cores, from nothing: about six hours in all. Training its 57 models took 545 minutes of one core (their seconds are in
+2 cores, from nothing: about six hours in all. Training its 57 models took 547 minutes of one core (their seconds are in
 the rows), two at a time; asking them is estimated at three hours of one. ``--shard I/N`` trains and asks the I-th of N
 parts of the models, so that no go needs more than 100 minutes; a run without shard then makes the table.
 Resumable: trained models and answers are kept in ``benchmarks/double_i/cache/``.

@@ -120,7 +120,8 @@ def _null(name: str, own: list[float], others: list[list[float]]) -> list[Row]:
     """Super-uniform over keys: not significantly more than alpha of the p-values are at or below alpha.
 
     The laws are exact over keys, and the students resemble each other: what one key says of twenty of them is one draw.
-    So the interval is clustered by key (Student), and the owner's key, which is one, is shown and tests nothing.
+    So the interval is clustered by key (Student), and the owner's key, which is one, is shown and tests nothing. Texts
+    marked under the owner's key are ordinary ones to the others; reading them under their own is simulated in tests.
     """
     rows, seconds = [], seconds_of(*CLEAN)
     for level in (0.05, 0.01):
