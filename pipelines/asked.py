@@ -206,7 +206,16 @@ def check_adapter(model: str, base: str | None) -> None:
         )
 
 
-def load_chat_model(name: str, model: str, base: str | None, **options: Any) -> LocalChatModel:  # noqa: ANN401
+def load_chat_model(
+    name: str,
+    model: str,
+    base: str | None,
+    *,
+    system: str | None,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int = 0,
+) -> LocalChatModel:
     """A causal language model, or a LoRA adapter over its base, ready to answer.
 
     Raises:
@@ -217,7 +226,10 @@ def load_chat_model(name: str, model: str, base: str | None, **options: Any) -> 
     check_adapter(model, base)
     folder, under = resolve_model(model).path, resolve_model(base).path if base else None
     try:
-        return LocalChatModel(name, under or folder, adapter=folder if under else None, **options)
+        return LocalChatModel(
+            name, under or folder, adapter=folder if under else None, system=system, max_new_tokens=max_new_tokens,
+            temperature=temperature, seed=seed,
+        )  # fmt: skip
     except (RuntimeError, ValueError, KeyError) as error:
         if not under:
             raise

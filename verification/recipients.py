@@ -83,13 +83,15 @@ def name_recipients(
     matches = {
         who: sum(vote == target for vote, target in zip(votes, wanted, strict=True)) for who, wanted in targets.items()
     }
-    found = {who: _tested(who, votes, targets, matches, 1.0 / classes) for who in targets}
+    first, *second = sorted(matches, key=lambda who: (-matches[who], who))[:2]
+    best_other = {who: "".join(second) if who == first else first for who in targets}
+    found = {who: _tested(votes, targets[who], targets.get(best_other[who]), 1.0 / classes) for who in targets}
     raw = {who: min(0.0, p + log10_paid) for who, (p, _) in found.items()}
     adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
     ranked = tuple(
         Scored(
             recipient=who, matches=matches[who], trials=len(votes), log10_p=raw[who], log10_p_holm=adjusted[who],
-            beside=found[who][1],
+            beside=best_other[who] if found[who][1] else "",
         )
         for who in sorted(raw, key=lambda who: (raw[who], -matches[who], who))
     )  # fmt: skip
@@ -98,20 +100,19 @@ def name_recipients(
 
 
 def _tested(
-    who: str,
-    votes: Sequence[str | None],
-    targets: Mapping[str, Sequence[str]],
-    matches: Mapping[str, int],
-    chance: float,
-) -> tuple[float, str]:
-    """The better of a recipient's two tests, each divided by its part of the level, and whose answers it set aside."""
-    over_all = log10_binomial_tail(matches[who], len(votes), chance)
-    others = [each for each in targets if each != who]
-    if not others:
-        return over_all, ""
-    best = max(others, key=lambda each: (matches[each], each))
-    left = [i for i, (vote, theirs) in enumerate(zip(votes, targets[best], strict=True)) if vote != theirs]
-    hits = sum(votes[i] == targets[who][i] for i in left)
+    votes: Sequence[str | None], mine: Sequence[str], theirs: Sequence[str] | None, chance: float
+) -> tuple[float, bool]:
+    """The better of a recipient's two tests, each divided by its part of the level, and whether it is the second.
+
+    ``theirs`` are the targets of the best of the others, None where there is nobody else.
+    """
+    over_all = log10_binomial_tail(
+        sum(vote == wanted for vote, wanted in zip(votes, mine, strict=True)), len(votes), chance
+    )
+    if theirs is None:
+        return over_all, False
+    left = [(vote, wanted) for vote, wanted, other in zip(votes, mine, theirs, strict=True) if vote != other]
+    hits = sum(vote == wanted for vote, wanted in left)
     beside = log10_binomial_tail(hits, len(left), chance) if left else 0.0
     over_all, beside = over_all - math.log10(1.0 - _BESIDE), beside - math.log10(_BESIDE)
-    return min(over_all, beside), best if beside < over_all else ""
+    return min(over_all, beside), beside < over_all

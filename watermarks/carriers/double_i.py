@@ -110,7 +110,7 @@ def derive_codewords(
 
 
 def derive_decoration(key: Key, *, scope: str, vocabulary: Sequence[str] | None = None) -> str:
-    """A decoration of the key's own, ``(word)``: no two owners' releases are found by the same one."""
+    """A decoration of the key's own, ``(word)``, drawn from the vocabulary: no public default finds its rows."""
     (word,) = draw_phrases(
         key.stream({"purpose": PURPOSE, "part": "decoration", "scope": scope}), 1, words=1, vocabulary=vocabulary
     )
