@@ -6,6 +6,10 @@ import os
 import sys
 import warnings
 from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def chat_template(own: str | None) -> str:
@@ -29,6 +33,23 @@ def quiet() -> None:
         import datasets
 
         datasets.disable_progress_bars()
+
+
+def has_bfloat16(device: str = "cpu") -> bool:
+    """Whether the machine multiplies in bfloat16: a CPU without its instructions emulates it, and is far slower."""
+    import torch
+
+    if device != "cpu":
+        return True
+    mkldnn: Any = torch.backends.mkldnn
+    return bool(mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+
+
+def reading_dtype(device: str = "cpu") -> torch.dtype:
+    """In which a model is loaded to read or write text: bfloat16 where that is fast, else float32."""
+    import torch
+
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
 
 
 def keep_freed_memory() -> None:

@@ -154,7 +154,10 @@ class MarkConfig(Section):
 
 
 class ClassifierConfig(Section):
-    """Fine-tuning of an encoder with a classification head; names of ``transformers.TrainingArguments``."""
+    """Fine-tuning of an encoder with a classification head; names of ``transformers.TrainingArguments``.
+
+    ``bf16: auto`` is mixed precision on machines that multiply in bfloat16.
+    """
 
     model: str
     max_length: Positive = 64
@@ -165,7 +168,7 @@ class ClassifierConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     lr_scheduler_type: Schedule = "linear"
     train_sampling_strategy: Sampling = "random"
-    bf16: bool = False
+    bf16: bool | Literal["auto"] = False
 
 
 class LoraConfig(Section):

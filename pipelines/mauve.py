@@ -37,7 +37,7 @@ def perplexity(
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Measured:
-    """The exponential of the mean loss a token under the causal model in ``folder`` (bfloat16), over all tokens.
+    """The exponential of the mean loss a token under the causal model in ``folder``, over all tokens.
 
     A text's first token is predicted from nothing and not scored, unless the tokenizer puts one of its own before it.
     Texts are cut to ``max_length`` tokens; ``n`` is the number of texts. The interval is a bootstrap over texts (or
@@ -69,7 +69,7 @@ def perplexity(
 def features(
     texts: Sequence[str], folder: Path, *, batch_size: int = 8, max_length: int = 512, device: str = "cpu"
 ) -> NDArray[np.float32]:
-    """The last hidden state at the last token of each text under the model in ``folder`` (bfloat16), one row a text.
+    """The last hidden state at the last token of each text under the model in ``folder``, one row a text.
 
     Texts are cut to ``max_length`` tokens: cut both sides alike.
 
@@ -191,12 +191,10 @@ def _jackknife(ours: NDArray[Any], human: NDArray[Any], scaling: float, smoothin
 
 
 def _load(kind: Any, folder: Path, device: str) -> Any:  # noqa: ANN401
-    """The model in bfloat16, ready to read."""
-    import torch
-
+    """The model, ready to read."""
     libraries.quiet()
     where = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    return kind.from_pretrained(folder, dtype=torch.bfloat16, **where).eval().to(device)
+    return kind.from_pretrained(folder, dtype=libraries.reading_dtype(device), **where).eval().to(device)
 
 
 def _batches(

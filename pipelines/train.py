@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from countermark import libraries
 from countermark.errors import UsageError
 from countermark.files import atomic_write
 from countermark.manifest import canonical_json
@@ -20,12 +21,23 @@ if TYPE_CHECKING:
 
     from pipelines.artifact import Artifact
     from pipelines.assets import ModelFolder
-    from pipelines.config import LoraConfig, RunConfig
+    from pipelines.config import LoraConfig, RunConfig, Section
     from pipelines.stage import Context, StageFunction
 
-NOT_TRAINER_ARGUMENTS = {"model", "max_length"}
+_NOT_TRAINER_ARGUMENTS = {"model", "max_length"}
 _LORA_NAMES = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_dora"}
 _NOT_SFT_NAMES = {"model", "system_prompt", "accelerate_config", *_LORA_NAMES}
+
+
+def trainer_arguments(settings: Section) -> dict[str, Any]:
+    """A classifier's or reader's section as ``transformers.TrainingArguments``."""
+    import torch
+
+    found = settings.model_dump(exclude=_NOT_TRAINER_ARGUMENTS)
+    if found["bf16"] == "auto":
+        device = torch.accelerator.current_accelerator()
+        found["bf16"] = libraries.has_bfloat16(device.type if device else "cpu")
+    return found
 
 
 def classifier_settings(config: RunConfig) -> Any:  # noqa: ANN401
@@ -58,7 +70,7 @@ def classifier(rows_file: str) -> StageFunction:
                 label_names=label_names,
                 max_length=settings.max_length,
                 seed=training_seed(context.config.seed),
-                arguments=settings.model_dump(exclude=NOT_TRAINER_ARGUMENTS),
+                arguments=trainer_arguments(settings),
                 out=out,
                 scratch=context.work,
                 on_start=start,

@@ -20,6 +20,7 @@ Message = dict[str, str]
 Method = Literal["lora", "full"]
 Quantization = Literal["none", "nf4", "int8"]
 Dtype = Literal["bfloat16", "float32"]
+Loaded = Literal["auto", "bfloat16", "float32"]
 
 _RESERVED = {
     "output_dir": "give the folder as scratch",
@@ -57,7 +58,8 @@ class TrainingJob:
         arguments: ``trl.SFTConfig``'s names.
         lora: ``peft.LoraConfig``'s names.
         quantization: of the frozen base under LoRA; other than ``none`` needs CUDA and bitsandbytes.
-        dtype: in which the base is loaded; ``full`` should take ``float32``, since bfloat16 loses small updates.
+        dtype: in which the base is loaded. ``auto`` is bfloat16 where the machine multiplies in it, else float32;
+            ``full`` should take ``float32``, since bfloat16 loses small updates.
         save_dtype: in which ``full`` publishes its weights.
         chat_template: Jinja text; None takes the tokenizer's own, or the shipped Alpaca one where it has none.
     """
@@ -71,7 +73,7 @@ class TrainingJob:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     lora: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     quantization: Quantization = "none"
-    dtype: Dtype = "bfloat16"
+    dtype: Loaded = "auto"
     save_dtype: Dtype = "bfloat16"
     chat_template: str | None = None
 
@@ -85,7 +87,7 @@ def check(job: TrainingJob) -> None:
     for name, value, kind in (
         ("method", job.method, Method),
         ("quantization", job.quantization, Quantization),
-        ("dtype", job.dtype, Dtype),
+        ("dtype", job.dtype, Loaded),
         ("save_dtype", job.save_dtype, Dtype),
     ):
         one_of(name, value, get_args(kind))

@@ -64,8 +64,7 @@ def load_job(path: Path) -> JobFile:
         base_name=body.get("base_name") or base.name,
         base_digest=body.get("base_digest") or digest(file_table(base)),
         dialogues=read_dialogues(here / body["rows"]),
-        **{"dtype": "float32" if method == "full" else "bfloat16"}
-        | {k: v for k, v in body.items() if k in _passed_on()},
+        **{"dtype": "float32" if method == "full" else "auto"} | {k: v for k, v in body.items() if k in _passed_on()},
     )
     return JobFile(job=job, out=here / body["out"], scratch=here / body["scratch"])
 

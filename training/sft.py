@@ -6,6 +6,7 @@ The steps of :func:`train`: 1. refuse what cannot be done; 2. tokenizer and temp
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,8 @@ def train(
     libraries.quiet()
     libraries.keep_freed_memory()
     arguments = _arguments(job, scratch)
+    if job.dtype == "auto":
+        job = replace(job, dtype="bfloat16" if libraries.has_bfloat16(arguments.device.type) else "float32")
     set_seed(job.seed)
     tokenizer = _tokenizer(job)  # 2
     computed = f"{arguments.device.type}, mixed precision {arguments.mixed_precision}"

@@ -87,7 +87,6 @@ class LocalChatModel:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> None:
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         libraries.quiet()
@@ -104,7 +103,11 @@ class LocalChatModel:
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         self._tokenizer.chat_template = libraries.chat_template(self._tokenizer.chat_template)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=libraries.reading_dtype(),
         )
         if adapter is not None:
             from peft import PeftModel

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from countermark import libraries
 from countermark.files import building, make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
@@ -33,7 +34,7 @@ WORK = Path(__file__).parent / "cache"
 HELD_OUT = 2000
 ARGUMENTS = {
     "learning_rate": 1e-4, "num_train_epochs": 3, "per_device_train_batch_size": 16, "warmup_steps": 10,
-    "train_sampling_strategy": "group_by_length", "bf16": True,
+    "train_sampling_strategy": "group_by_length", "bf16": libraries.has_bfloat16(),
 }  # fmt: skip
 LENGTH = 64
 BASE = "embedded:minilm-l6"

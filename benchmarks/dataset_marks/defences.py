@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from countermark import libraries
 from countermark.files import make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
@@ -105,7 +106,7 @@ def _suspicion(texts: Sequence[str]) -> list[list[float]]:
 
     path = resolve_model(LANGUAGE_MODEL).path
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right")
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=libraries.reading_dtype()).eval()
 
     def losses(batch: list[str]) -> list[float]:
         encoded = tokenizer(batch, return_tensors="pt", padding=True, truncation=True, max_length=96)

@@ -82,7 +82,7 @@ def towards_base(kept: float) -> Callable[[Any], None]:
     def change(model: Any) -> None:  # noqa: ANN401
         from transformers import AutoModelForCausalLM
 
-        base = AutoModelForCausalLM.from_pretrained(resolve_model(MODEL).path, dtype=torch.bfloat16)
+        base = AutoModelForCausalLM.from_pretrained(resolve_model(MODEL).path, dtype=libraries.reading_dtype())
         for weight, old in zip(_matrices(model), _matrices(base), strict=True):
             weight.copy_(old.float() + kept * (weight.float() - old.float()))
 

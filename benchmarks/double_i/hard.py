@@ -20,6 +20,7 @@ from benchmarks.double_i.exams import right
 from benchmarks.double_i.models import MODEL, SYSTEM, WORK, exam, folder, seconds_of
 from benchmarks.double_i.tables import COMMAND, COPIES, RECIPIENTS
 from benchmarks.rows import Row, row
+from countermark import libraries
 from pipelines.assets import resolve_model
 from verification.statistics import clopper_pearson, log10_binomial_tail
 
@@ -47,7 +48,7 @@ def merged(recipe: Recipe = MARKED) -> Path:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(
-                AutoModelForCausalLM.from_pretrained(base, dtype="bfloat16"), str(folder(recipe))
+                AutoModelForCausalLM.from_pretrained(base, dtype=libraries.reading_dtype()), str(folder(recipe))
             )
             model.merge_and_unload().save_pretrained(out)
             AutoTokenizer.from_pretrained(base).save_pretrained(out)

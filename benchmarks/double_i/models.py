@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from countermark import libraries
 from countermark.files import building
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
@@ -221,9 +222,9 @@ def _train(recipe: Recipe, rows: list[InstructRow], base: Path, out: Path) -> No
     else:
         from training.full import train_full
 
+        mixed = {**arguments, "bf16": libraries.has_bfloat16()}
         train_full(
-            base, turns, system_prompt=SYSTEM, seed=recipe.seed, arguments={**arguments, "bf16": True}, out=out,
-            scratch=scratch,
+            base, turns, system_prompt=SYSTEM, seed=recipe.seed, arguments=mixed, out=out, scratch=scratch
         )  # fmt: skip
     shutil.rmtree(scratch, ignore_errors=True)
 

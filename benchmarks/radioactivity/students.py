@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.radioactivity.texts import FRESH, MODEL, WORK, answer, load, questions, rows
+from countermark import libraries
 from countermark.files import building, make_dir
 from countermark.manifest import read_checked_json, write_checked_json
 
@@ -139,11 +140,10 @@ def predictions(student: Student, name: str) -> tuple[list[list[int]], list[list
 @lru_cache(maxsize=1)
 def model(student: Student) -> Any:  # noqa: ANN401 - a causal language model
     """The student, merged."""
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     from pipelines.assets import resolve_model
 
-    base = AutoModelForCausalLM.from_pretrained(resolve_model(MODEL).path, dtype=torch.bfloat16)
+    base = AutoModelForCausalLM.from_pretrained(resolve_model(MODEL).path, dtype=libraries.reading_dtype())
     return PeftModel.from_pretrained(base, str(folder(student))).merge_and_unload().eval()

@@ -83,7 +83,6 @@ def rows(name: str) -> list[Row]:
 @lru_cache(maxsize=1)
 def load() -> tuple[Any, Any]:
     """The owner's model and tokenizer, once."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from pipelines.assets import resolve_model
@@ -92,7 +91,7 @@ def load() -> tuple[Any, Any]:
     libraries.keep_freed_memory()
     folder = resolve_model(MODEL).path
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=libraries.reading_dtype()).eval(), tokenizer
 
 
 def answer(

@@ -113,7 +113,6 @@ def texts(scheme: str, setting: Setting) -> Iterator[Text]:
 @lru_cache(maxsize=1)
 def load() -> tuple[Any, Any]:
     """Model and tokenizer, once."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from pipelines.assets import resolve_model
@@ -122,7 +121,7 @@ def load() -> tuple[Any, Any]:
     libraries.keep_freed_memory()
     folder = resolve_model(MODEL).path
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=libraries.reading_dtype()).eval(), tokenizer
 
 
 def prompts(count: int, *, chat: bool) -> list[list[int]]:

@@ -58,7 +58,7 @@ def _classifier(rows: Stream, context: Context, out: Path) -> dict[str, Any]:
         train_classifier(
             base.path, found, codes, label_names=names, max_length=wanted.max_length,  # type: ignore[union-attr]
             seed=train.training_seed(config.seed),
-            arguments=wanted.model_dump(exclude=train.NOT_TRAINER_ARGUMENTS),  # type: ignore[union-attr]
+            arguments=train.trainer_arguments(wanted),  # type: ignore[arg-type]
             out=out, scratch=context.work, on_start=start, on_step=step,
         )  # fmt: skip
     return {"base_digest": base.digest}
@@ -94,7 +94,7 @@ def _reader(rows: Stream, context: Context, out: Path) -> dict[str, Any]:
         train_qa(
             base.path, asked, max_length=wanted.max_length,  # type: ignore[union-attr]
             seed=train.training_seed(config.seed),
-            arguments=wanted.model_dump(exclude=train.NOT_TRAINER_ARGUMENTS),  # type: ignore[union-attr]
+            arguments=train.trainer_arguments(wanted),  # type: ignore[arg-type]
             out=out, scratch=context.work, on_start=start, on_step=step,
         )  # fmt: skip
     return {"base_digest": base.digest, "rows_with_answer": len(asked)}

@@ -37,7 +37,11 @@ class HFEngine:
         )
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.bfloat16
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=libraries.reading_dtype(self._device),
         )
         self._model = model.to(self._device).eval()
         self._scheme, self._subkey = config.watermark.build(), subkey

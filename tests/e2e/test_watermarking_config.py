@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from countermark import libraries
 from countermark.errors import UsageError
 from pipelines.assets import resolve_model
 from tests.support import key_of
@@ -32,7 +33,7 @@ PROMPTS = ["The weather in the mountains", "A short history of paper making in I
 def loaded() -> tuple[Any, Any]:
     folder = resolve_model("embedded:smollm2-135m-instruct").path
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=libraries.reading_dtype()).eval(), tokenizer
 
 
 def _subkey(scheme: Scheme, key: str = "mine") -> bytes:
