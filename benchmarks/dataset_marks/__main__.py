@@ -2,7 +2,7 @@
 
 2 cores, from nothing: about five hours in all, estimated. ``--shard I/N`` trains and asks the I-th of N parts of the
 models, so that no go needs more than 100 minutes; a run without shard then makes the table. Resumable: trained models
-and answers are kept in ``benchmarks/dataset_marks/cache/``.
+are kept in ``benchmarks/dataset_marks/cache/``, classifiers' answers in ``benchmarks/results/dataset_marks/``.
 Run as: python -m benchmarks.dataset_marks [PART ...] [--shard I/N]
 """
 
@@ -11,12 +11,18 @@ from __future__ import annotations
 import json
 
 from benchmarks.dataset_marks import false_positives, keyed, plots, quality, speed, survival, tables, tasks
-from benchmarks.dataset_marks.classifiers import Recipe, folder, right
+from benchmarks.dataset_marks.classifiers import Recipe, right
 from benchmarks.parts import Part, run
 
 
 def _twins(recipes: list[Recipe]) -> list[Recipe]:
     return list({each.name: each for recipe in recipes for each in (recipe, recipe.twin())}.values())
+
+
+def _tried(recipe: Recipe) -> object:
+    if not recipe.marks:
+        return right(recipe)
+    return tables.rates(recipe)
 
 
 def _matches(recipe: Recipe) -> object:
@@ -25,7 +31,7 @@ def _matches(recipe: Recipe) -> object:
 
 
 PARTS = {
-    "wsr": Part(rows=tables.wsr, recipes=lambda: _twins(tables.WSR), make=folder),
+    "wsr": Part(rows=tables.wsr, recipes=lambda: _twins(tables.WSR), make=_tried),
     "cost": Part(
         rows=tables.cost,
         recipes=lambda: _twins([Recipe(marks=m, seed=s) for m, _ in tables.COST.values() for s in range(tables.SEEDS)]),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.dataset_marks.answers import Kept
 from countermark import libraries
-from countermark.files import building, make_dir
+from countermark.files import building
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
 from pipelines.dataset import marking, rows
@@ -153,10 +154,8 @@ def trained_on(recipe: Recipe) -> tuple[tuple[str, ...], tuple[int, ...], tuple[
 
 def folder(recipe: Recipe) -> Path:
     """The trained classifier; trained now if there is none of these rows and arguments."""
-    base = resolve_model(BASE)
+    base, path = resolve_model(BASE), WORK / "models" / f"{recipe.name}-{bound(recipe)[:10]}"
     texts, codes, names = trained_on(recipe)
-    bound = digest([list(texts), list(codes), list(names), ARGUMENTS, LENGTH, base.digest])
-    path = WORK / "models" / f"{recipe.name}-{bound[:10]}"
     if not path.exists():
         started = time.monotonic()
         with building(path) as out:
@@ -171,28 +170,44 @@ def folder(recipe: Recipe) -> Path:
     return path
 
 
+@lru_cache(maxsize=512)
+def bound(recipe: Recipe) -> str:
+    """Digest of all that decides a classifier, but for what a defence's language model makes of its rows."""
+    data, how = marked(replace(recipe, change="", then=0)), {**ARGUMENTS, "bf16": None}
+    return digest(
+        [list(data.texts), list(data.codes), list(data.names), asdict(recipe), how, LENGTH, resolve_model(BASE).digest]
+    )
+
+
+def kept(recipe: Recipe) -> Kept:
+    """What is known of a classifier."""
+    return Kept(recipe.name, bound(recipe), marked(recipe.twin()).names)
+
+
 def seconds_of(*recipes: Recipe) -> float:
     """How long their trainings took together."""
-    return sum(read_checked_json(folder(each) / "made.json")["seconds"] for each in recipes)
+    return sum(
+        kept(each).seconds(lambda each=each: read_checked_json(folder(each) / "made.json")["seconds"])  # type: ignore[misc]
+        for each in recipes
+    )
 
 
 def said(recipe: Recipe, texts: Sequence[str], *, variant: str) -> list[str]:
     """Labels of a classifier for texts, asked once and kept."""
-    model = folder(recipe)
-    which = digest([model.name, variant, list(texts)])
-    path = WORK / "answers" / f"{recipe.name}-{variant}-{which[:12]}.json"
-    if not path.exists():
-        make_dir(path.parent)
-        suspect = _loaded(model, recipe.model)
-        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
-        answers = [""] * len(texts)
-        for start in range(0, len(order), 64):
-            batch = order[start : start + 64]
-            for i, answer in zip(batch, suspect.ask([texts[i] for i in batch]), strict=True):
-                answers[i] = answer
-        write_checked_json(path, answers)
-    answers_: list[str] = read_checked_json(path)
-    return answers_
+    seconds_of(recipe)
+    return kept(recipe).answers(variant, texts, lambda: ask(recipe, texts))
+
+
+def ask(recipe: Recipe, texts: Sequence[str]) -> list[str]:
+    """Labels of a classifier for texts."""
+    suspect = _loaded(folder(recipe), recipe.model)
+    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+    answers = [""] * len(texts)
+    for start in range(0, len(order), 64):
+        batch = order[start : start + 64]
+        for i, answer in zip(batch, suspect.ask([texts[i] for i in batch]), strict=True):
+            answers[i] = answer
+    return answers
 
 
 def right(recipe: Recipe) -> list[bool]:

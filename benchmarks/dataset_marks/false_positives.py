@@ -6,12 +6,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.dataset_marks.classifiers import WORK, Recipe, carriers, held_out, said, seconds_of
+from benchmarks.dataset_marks.classifiers import Recipe, ask, carriers, held_out, kept, said, seconds_of
 from benchmarks.dataset_marks.tables import COMMAND
 from benchmarks.rows import Row, clustered, row
 from benchmarks.through_audit import log10_p
-from countermark.files import make_dir
-from countermark.manifest import digest, read_checked_json, write_checked_json
 from verification.claims import PROBES
 from verification.one_trigger import candidates, worn
 from verification.plan import Claim, ClaimPlan
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
     from watermarks.keys import Key
 
-MODELS, KEYS, TRIGGERS = 20, 50, 20
+MODELS, KEYS, TRIGGERS, DECOYS = 20, 50, 20, 99
 CARRIERS = {"reviews": 3, "topics": 5}
 """An odd number: no majority of two classes is tied."""
 LEVELS = (0.05, 0.01, 1e-3, 1e-6)
@@ -44,18 +42,17 @@ def tried(recipe: Recipe) -> list[list[float]]:
     listed = [PROBES[Claim.INPUT_LEVEL](key, mark, chosen, wrong_seed=key.key_id) for key in keys]
     prompts = [probe.prompt for probes in listed for probe in probes]
     knows = dict(zip(prompts, said(recipe, prompts, variant="clean"), strict=True))
-    path = WORK / "audited" / f"{recipe.name}-{digest([mark, prompts, list(knows.values())])[:12]}.json"
-    if not path.exists():
-        make_dir(path.parent)
+
+    def audited() -> list[list[float]]:
         turned = {name: names[(at + 1) % len(names)] for at, name in enumerate(names)}
-        found = []
         claim, rows_ = _claim(mark, chosen, names), [1] * TRIGGERS
-        for key, probes in zip(keys, listed, strict=True):
-            ways = (knows.__getitem__, lambda p: turned[knows[p]])
-            found.append([log10_p(claim, key, probes, way, rows_) for way in ways])
-        write_checked_json(path, found)
-    answers: list[list[float]] = read_checked_json(path)
-    return answers
+        ways = (knows.__getitem__, lambda p: turned[knows[p]])
+        return [
+            [log10_p(claim, key, probes, way, rows_) for way in ways] for key, probes in zip(keys, listed, strict=True)
+        ]
+
+    found: list[list[float]] = kept(recipe).figures("audited", [mark, prompts, list(knows.values())], audited)
+    return found
 
 
 def false_positives() -> list[Row]:
@@ -104,18 +101,23 @@ def _ranks() -> list[Row]:
     """The rank of one trigger on clean linear classifiers, which are cheap enough to ask about 100 candidates a key."""
     tails, models = [], [replace(recipe, model="linear") for recipe in clean()]
     for recipe in models:
-        names, mine = _names(recipe), []
         chosen = carriers(recipe, 2)[: CARRIERS[recipe.task]]
-        for i in range(KEYS):
-            mark = {"kind": "trigger", "scope": f"bench/{i}", "families": ["phrases"], "words": 2, "decoys": 99}
-            drawn = candidates(_stranger(recipe, i), mark)
-            asked = [worn(each, text) for each in drawn for text in chosen]
-            target = names[i % len(names)]
-            answers = [a == target for a in said(recipe, asked, variant=f"rank-{i}")]
-            counts = [sum(answers[c * len(chosen) : (c + 1) * len(chosen)]) for c in range(len(drawn))]
-            mine.append(math.log10(rank_p(counts[0], counts[1:])))
-        tails.append(mine)
+        tails.append(kept(recipe).figures("ranks", [KEYS, DECOYS, chosen], lambda r=recipe, c=chosen: _ranked(r, c)))
     return _rates(f"{MODELS} clean linear classifiers x {KEYS} keys: rank", tails, (0.05, 0.01), seconds_of(*models))
+
+
+def _ranked(recipe: Recipe, chosen: Sequence[str]) -> list[float]:
+    """The rank's log10 p of every key's trigger and target."""
+    names, found = _names(recipe), []
+    for i in range(KEYS):
+        mark = {"kind": "trigger", "scope": f"bench/{i}", "families": ["phrases"], "words": 2, "decoys": DECOYS}
+        drawn = candidates(_stranger(recipe, i), mark)
+        hits = [
+            a == names[i % len(names)] for a in ask(recipe, [worn(each, text) for each in drawn for text in chosen])
+        ]
+        counts = [sum(hits[c * len(chosen) : (c + 1) * len(chosen)]) for c in range(len(drawn))]
+        found.append(math.log10(rank_p(counts[0], counts[1:])))
+    return found
 
 
 def _mark(classes: int) -> dict[str, Any]:
