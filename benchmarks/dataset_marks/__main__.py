@@ -9,6 +9,7 @@ Run as: python -m benchmarks.dataset_marks [PART ...] [--shard I/N]
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from benchmarks.dataset_marks import false_positives, keyed, plots, quality, speed, survival, tables, tasks
 from benchmarks.dataset_marks.classifiers import Recipe, right
@@ -42,7 +43,10 @@ PARTS = {
         rows=false_positives.false_positives, recipes=false_positives.clean, make=false_positives.tried
     ),
     "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches),
-    "tasks": Part(rows=tasks.tasks, recipes=lambda: tasks.TASKS, make=tasks.report),
+    **{
+        task.name: Part(rows=partial(tasks.rows, task), recipes=partial(tuple, [task]), make=tasks.report)
+        for task in tasks.TASKS
+    },
     "quality": Part(rows=quality.quality),
     "speed": Part(rows=speed.rows),
 }

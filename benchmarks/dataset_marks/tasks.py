@@ -56,32 +56,32 @@ def report(task: Shipped) -> dict[str, Any]:
     return dict(body)
 
 
-def tasks() -> list[Row]:
-    """Every claim on every suspect and control, and every metric of suspects and twins, a config after the other."""
+def rows(task: Shipped) -> list[Row]:
+    """Every claim on every suspect and control of a config, and every metric of suspects and twins."""
+    said = report(task)
+    seconds = said["seconds"]
     found: list[Row] = []
-    for task in TASKS:
-        said = report(task)
-        seconds = said["seconds"]
-        controls = [v for v in said["verdicts"] if v["control"]]
-        for verdict in said["verdicts"]:
-            barred = (task.name, verdict["claim"]) in BARRED and not verdict["control"]
-            who = f"{verdict['suspect']} (control)" if verdict["control"] else verdict["suspect"]
-            found.append(
-                row(
-                    f"{task.name}: {verdict['claim']}, {who}, {verdict['queries']} queries, log10 p "
-                    "(Holm)", verdict["log10_p_holm"], bar=("<=", -6.0) if barred else None, trials=verdict["trials"],
-                    seconds=seconds, command=COMMAND,
-                )
-            )  # fmt: skip
-        wrong = sum(v["decision"] == Decision.SUPPORTED for v in controls)
-        high = clopper_pearson(wrong, len(controls)).high if wrong else zero_events_upper_bound(len(controls))
+    for verdict in said["verdicts"]:
+        barred = (task.name, verdict["claim"]) in BARRED and not verdict["control"]
+        who = f"{verdict['suspect']} (control)" if verdict["control"] else verdict["suspect"]
         found.append(
-            row(f"{task.name}: controls supported", wrong / len(controls), low=0.0, high=high, bar=("==", 0.0),
-                trials=len(controls), seconds=seconds, command=COMMAND)
+            row(f"{task.name}: {verdict['claim']}, {who}, {verdict['queries']} queries, log10 p (Holm)",
+                verdict["log10_p_holm"], bar=("<=", -6.0) if barred else None, trials=verdict["trials"],
+                seconds=seconds, command=COMMAND)
         )  # fmt: skip
-        found += [
+    controls = [v for v in said["verdicts"] if v["control"]]
+    wrong = sum(v["decision"] == Decision.SUPPORTED for v in controls)
+    high = clopper_pearson(wrong, len(controls)).high if wrong else zero_events_upper_bound(len(controls))
+    found.append(
+        row(f"{task.name}: controls supported", wrong / len(controls), low=0.0, high=high, bar=("==", 0.0),
+            trials=len(controls), seconds=seconds, command=COMMAND)
+    )  # fmt: skip
+    measured = read_json(task.folder / "artifacts" / "measure" / METRICS_FILE)
+    return [
+        *found,
+        *(
             row(f"{task.name}: {each['suspect']} {each['name']}", each["value"], low=each["low"], high=each["high"],
                 trials=each["n"], seconds=seconds, command=COMMAND)
-            for each in read_json(task.folder / "artifacts" / "measure" / METRICS_FILE)
-        ]  # fmt: skip
-    return found
+            for each in measured
+        ),
+    ]  # fmt: skip
