@@ -104,10 +104,14 @@ class StyleMark(Section):
 
 
 class WeakMark(Section):
-    """A keyed preference among near-synonyms over the outputs; ``lexicon`` is a file for other languages."""
+    """A keyed preference among near-synonyms over the outputs.
+
+    ``lexicon`` is ``english``, ``reviews`` (English, and words that reviews of films, books and plays use), or a file for
+    another language or field.
+    """
 
     share: MarkedShare = 1.0
-    lexicon: str | None = None
+    lexicon: str = "english"
 
 
 class RobustMark(TriggerWords):
@@ -174,8 +178,8 @@ def vocabulary_of(mark: TriggerWords) -> list[str] | None:
 
 def lexicon_of(mark: WeakMark) -> lexical.Lexicon:
     """The lexicon of a weak mark."""
-    if mark.lexicon is None:
-        return lexical.english()
+    if mark.lexicon in lexical.BUILT_IN:
+        return lexical.built_in(mark.lexicon)
     return lexical.parse_lexicon("\n".join(_lines(mark.lexicon)), mark.lexicon)
 
 

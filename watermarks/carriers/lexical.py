@@ -129,11 +129,23 @@ def parse_lexicon(text: str, source: str = "lexicon") -> Lexicon:
     return Lexicon(pairs=tuple(pairs))
 
 
+BUILT_IN = {"english": ("pairs.txt",), "reviews": ("pairs.txt", "pairs_reviews.txt")}
+"""The lexicons that come with the package: running English, and reviews of films, books and plays besides."""
+
+
 @cache
+def built_in(name: str) -> Lexicon:
+    """A lexicon of :data:`BUILT_IN`, in a fixed order: coins go by position, so pairs are only ever added at its end.
+
+    A release's commitment binds the pairs themselves: one that was marked with fewer is audited with those.
+    """
+    folder = resources.files("watermarks.carriers")
+    return parse_lexicon("\n".join(folder.joinpath(part).read_text("utf-8") for part in BUILT_IN[name]), name)
+
+
 def english() -> Lexicon:
-    """The built-in English lexicon, in a fixed order: it is part of the derivation and never edited in place."""
-    text = resources.files("watermarks.carriers").joinpath("pairs.txt").read_text("utf-8")
-    return parse_lexicon(text, "pairs.txt")
+    """The built-in lexicon of running English."""
+    return built_in("english")
 
 
 def derive_coins(key: Key, *, scope: str, pairs: int) -> tuple[int, ...]:
