@@ -106,7 +106,7 @@ class StyleMark(Section):
 class WeakMark(Section):
     """A keyed preference among near-synonyms over the outputs.
 
-    ``lexicon`` is ``english``, ``reviews`` (English, and words that reviews of films, books and plays use), or a file for
+    ``lexicon`` is ``english``, ``reviews`` (English, and what reviews of films, books and plays say), or a file for
     another language or field.
     """
 
