@@ -7,8 +7,10 @@ from itertools import pairwise
 
 import pytest
 
+from countermark import libraries
 from countermark.errors import ConfigError
-from pipelines.config import load_config
+from pipelines.config import ClassifierConfig, load_config
+from pipelines.train import trainer_arguments
 from tests.pipelines.config_corpus import (
     BY_NAME,
     ENTRIES,
@@ -276,3 +278,13 @@ def test_numbers_follow_yaml_1_2(tmp_path, text):
     path = tmp_path / "c.yaml"
     path.write_text(with_value(BY_NAME["audit.alpha"], text))
     assert load_config(path, []).audit.alpha == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has", "given"), [("auto", True, True), ("auto", False, False), (True, False, True)]
+)
+def test_mixed_precision_is_what_was_asked_or_what_the_machine_has(monkeypatch, wanted, has, given):
+    monkeypatch.setattr(libraries, "has_bfloat16", lambda _: has)
+    arguments = trainer_arguments(ClassifierConfig(model="embedded:minilm-l6", bf16=wanted))
+    assert arguments["bf16"] is given
+    assert not {"model", "max_length"} & set(arguments)

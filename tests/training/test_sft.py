@@ -154,6 +154,21 @@ def test_full_trains_in_float32_and_publishes_bfloat16_unless_asked(base: Path, 
         assert AutoTokenizer.from_pretrained(folder).chat_template == TEMPLATE
 
 
+@pytest.mark.parametrize(("has", "wanted"), [(True, "bfloat16"), (False, "float32")])
+def test_a_base_is_loaded_as_the_machine_multiplies_and_the_manifest_says_so(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: bool, wanted: str
+) -> None:
+    loaded: list[torch.dtype] = []
+    original = sft._model
+    monkeypatch.setattr(sft.libraries, "has_bfloat16", lambda _: has)
+    monkeypatch.setattr(sft, "_model", lambda *given: (loaded.append((m := original(*given)).dtype), m)[1])
+    folder = _train(make_job(base, arguments=SHORT, dtype="auto"), tmp_path)
+    assert loaded == [getattr(torch, wanted)]
+    assert json.loads((folder / "training.json").read_text())["dtype"] == wanted
+    told = _train(make_job(base, arguments=SHORT, dtype="bfloat16"), tmp_path, "told")
+    assert json.loads((told / "training.json").read_text())["dtype"] == "bfloat16"
+
+
 def test_thin_layers_make_the_same_jobs(base: Path, tmp_path: Path) -> None:
     turns = [(d[0]["content"], d[1]["content"]) for d in dialogues()]
     common: dict[str, Any] = {"system_prompt": "Be brief.", "seed": 7, "arguments": {"max_steps": 1}}

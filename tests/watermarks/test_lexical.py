@@ -13,7 +13,7 @@ from scipy import stats
 from countermark.errors import UsageError
 from tests.support import key_of
 from verification.signflip import MOST_UNITS
-from watermarks.carriers.lexical import MOST_PAIRS, Lexicon, derive_coins, english, parse_lexicon
+from watermarks.carriers.lexical import BUILT_IN, MOST_PAIRS, Lexicon, built_in, derive_coins, english, parse_lexicon
 
 KEY = key_of("lexical")
 SMALL = parse_lexicon("film=movie films=movies\nin_spite_of=despite\ndo_not=don't\nI_am_a=I'm_a")
@@ -94,9 +94,11 @@ def test_preferring_changes_nothing_but_forms(text, coins):
     assert sum(map(sum, lexicon.counts([text]))) == len(spans)
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("side", [0, 1])
-def test_every_english_form_goes_to_the_other_and_back(side):
-    lexicon, coins = english(), [side] * ENGLISH
+def test_every_english_form_goes_to_the_other_and_back(name, side):
+    lexicon = built_in(name)
+    coins = [side] * len(lexicon.pairs)
     for pair in lexicon.pairs:
         for forms in pair:
             here, there = (f"Now then {form} ran there." for form in (forms[side], forms[1 - side]))
@@ -107,15 +109,37 @@ def test_every_english_form_goes_to_the_other_and_back(side):
 NEVER_AFTER_AN_ARTICLE = {
     "until", "despite", "because of", "each other", "even though", "as if", "in order to", "amid", "nonetheless,",
     "a lot of", "toward", "in fact",
-    "seem to", "seems to", "seemed to", "allowed", "a doctor", "the doctor", "her doctor", "his doctor",
+    "seem to", "seems to", "seemed to", "allowed", "sometimes,", "ultimately,", "trying to", "thanks to", "actors",
+    "viewers",
 }  # fmt: skip
+NEVER_BEGIN_AFTER_ONE = ("though ", "rather than ")
 
 
 def test_articles_before_english_forms_stay_right():
-    for first, second in (forms for pair in english().pairs for forms in pair if "'" not in forms[1]):
-        if first not in NEVER_AFTER_AN_ARTICLE:
-            vowels = [bool(re.match(r"[aeio]|un|over", form, re.IGNORECASE)) for form in (first, second)]
-            assert vowels[0] == vowels[1], (first, second)
+    for pair in built_in("reviews").pairs:
+        for first, second in pair:
+            if "'" in second or first in NEVER_AFTER_AN_ARTICLE or first.startswith(NEVER_BEGIN_AFTER_ONE):
+                continue
+            vowels = [bool(re.match(r"[aeio]|un|over|up", form, re.IGNORECASE)) for form in (first, second)]
+            told = tuple(
+                f"{'an' if vowel else 'a'} {form}" for vowel, form in zip(vowels, (first, second), strict=True)
+            )
+            assert vowels[0] == vowels[1] or told in pair, (first, second)
+
+
+def test_an_article_goes_with_its_word():
+    lexicon, text = (
+        built_in("reviews"),
+        "A funny film. An amusing movie, a very funny one; the amusing, an entirely new one.",
+    )
+    sides = [lexicon.prefer(text, [side] * len(lexicon.pairs)) for side in (0, 1)]
+    assert sides[0] == "A funny film. A funny film, a very funny one; the funny, an entirely new one."
+    assert sides[1] == "An amusing movie. An amusing movie, a very amusing one; the amusing, a wholly new one."
+
+
+def test_reviews_say_more_and_what_english_says_keeps_its_place():
+    assert built_in("reviews").pairs[:ENGLISH] == english().pairs
+    assert {"plot", "script"} <= {said.lower() for said in _said(built_in("reviews"), "The plot; the script of it.")}
 
 
 MEANT = [  # common sentences in which an earlier, looser list said something else
