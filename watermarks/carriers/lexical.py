@@ -12,6 +12,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from countermark.errors import UsageError
@@ -31,6 +32,11 @@ _BEFORE = r"(?<![\w/\\@#&=.-])(?<!\w['’])"
 _AFTER = r"(?![\w/\\@=-]|\.\w|['’](?!s\b)\w)"
 """What may not stand beside a word: letters, parts of addresses, file names and hyphenated words."""
 _SENTENCE_ENDS = frozenset(".!?…:;\n|>—")
+_JOINS = re.compile(r"[\s,;/&]*(?:(?:and|or|but|nor|yet)\s+)?", re.IGNORECASE)
+"""What may stand between both sides of a pair that are meant apart: "funny and amusing"."""
+_VOWEL = re.compile(r"(?!one|once|eu|uni)(?:[aeio]|u[lmnp]|hono|hour|heir)", re.IGNORECASE)
+_ARTICLE = re.compile(r"\b(?:an?)\W*$", re.IGNORECASE)
+_NEXT_WORD = re.compile(r"\s+(\w+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +83,29 @@ class Lexicon:
     def occurrences(self, text: str) -> Iterator[Occurrence]:
         """Every form in ``text``, left to right, the longest where several begin.
 
-        Left out are parts of names (a capital within a sentence, where the form has none), of addresses, file names
-        and hyphenated words, and of words that a combining mark continues.
+        Left out are parts of names and titles (a capital within a sentence or before another, where the form has none),
+        of addresses, file names and hyphenated words, and of words that a combining mark continues; what stands after
+        an "a" or "an" that would not suit the other side; and both sides of a pair beside each other.
         """
+        found = list(self._forms_in(text))
+        doubled = {
+            each
+            for first, second in pairwise(found)
+            if first.pair == second.pair
+            and first.side != second.side
+            and _JOINS.fullmatch(text, first.end, second.start)
+            for each in (first, second)
+        }
+        yield from (each for each in found if each not in doubled)
+
+    def _forms_in(self, text: str) -> Iterator[Occurrence]:
         for match in self._pattern.finditer(text):
             # look-alikes that match without case (the long s) are not the word
             known = self._forms.get(_folded(match.group()))
             if known is None or _continued(text, match.start(), match.end()):
                 continue
             pair, side, other = known
-            if not _named(text, match.start(), match.group(), other):
+            if not (_named(text, match, other) or _unsuited(text, match, other)):
                 yield Occurrence(start=match.start(), end=match.end(), pair=pair, side=side, other=other)
 
     def prefer(self, text: str, coins: Sequence[int]) -> str:
@@ -179,12 +198,28 @@ def _is_mark(character: str) -> bool:
     return bool(character) and unicodedata.category(character)[0] == "M"
 
 
-def _named(text: str, start: int, said: str, other: str) -> bool:
-    """Whether a capital within a sentence makes ``said`` part of a name; a text in capitals is none."""
-    if not said[0].isupper() or other[0].isupper() or (len(said) > 1 and said.isupper()):
+def _named(text: str, match: re.Match[str], other: str) -> bool:
+    """Whether capitals make a match part of a name or title; a text in capitals is none, nor is "I"."""
+    said, start = match.group(), match.start()
+    if len(said) > 1 and said.isupper():
+        return False
+    if any(word[0].isupper() and word[0] != "I" for word in said.split()[1:]):
+        return True
+    if not said[0].isupper() or other[0].isupper():
         return False
     before = text[max(0, start - 8) : start].rstrip(" \t\r\"'“‘«(*_[")
-    return bool(before) and before[-1] not in _SENTENCE_ENDS
+    if before and before[-1] not in _SENTENCE_ENDS:
+        return True
+    after = _NEXT_WORD.match(text, match.end()) if said[-1].isalpha() else None
+    return after is not None and after[1][0].isupper() and after[1] != "I"
+
+
+def _unsuited(text: str, match: re.Match[str], other: str) -> bool:
+    """Whether an article stands before a match that would not suit the other side."""
+    if bool(_VOWEL.match(match.group())) == bool(_VOWEL.match(other)):
+        return False
+    before = text[max(0, match.start() - 40) : match.start()]
+    return _ARTICLE.search(re.sub(r"<[^<>]*>", " ", before)) is not None
 
 
 def _folded(form: str) -> str:
