@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One table: its rows, the recipes it needs (each has a ``name``), and what is made and asked of each of them.
+    """One table: its rows, the recipes it needs, and what is made and asked of each of them.
 
-    What ``make`` does is kept, so that shards can do it in any order and the rows only look it up.
+    What ``make`` does is kept, so that shards can do it in any order and the rows only look it up. Recipes of one
+    ``group`` (by name: each its own) need the same models: they belong to one shard, or two processes would train them.
     """
 
     rows: Callable[[], list[Row]]
     recipes: Callable[[], Sequence[Any]] = tuple
     make: Callable[[Any], object] = lambda _: None
+    group: Callable[[Any], str] = lambda recipe: recipe.name
 
 
 def run(area: str, parts: Mapping[str, Part], *, draw: Callable[[list[Row]], object], doc: str | None) -> None:
@@ -52,10 +54,10 @@ def run(area: str, parts: Mapping[str, Part], *, draw: Callable[[list[Row]], obj
 
 
 def _make(parts: Sequence[Part], shard: int, shards: int) -> None:
-    """One shard; a recipe that several parts need belongs to one shard, or two processes would train it."""
+    """One shard."""
     wanted: dict[str, list[tuple[Part, Any]]] = {}
     for part in parts:
         for recipe in part.recipes():
-            wanted.setdefault(recipe.name, []).append((part, recipe))
+            wanted.setdefault(part.group(recipe), []).append((part, recipe))
     for part, recipe in [each for group in list(wanted.values())[shard::shards] for each in group]:
         part.make(recipe)

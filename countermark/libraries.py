@@ -36,11 +36,18 @@ def quiet() -> None:
 
 
 def has_bfloat16(device: str = "cpu") -> bool:
-    """Whether the machine multiplies in bfloat16: a CPU without its instructions emulates it, and is far slower."""
+    """Whether the machine multiplies in bfloat16: one without its instructions emulates it, and is far slower."""
+    import platform
+
     import torch
 
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return True
+    cpu: Any = torch.cpu
+    if platform.machine() in {"x86_64", "AMD64"}:
+        return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())  # noqa: SLF001
     mkldnn: Any = torch.backends.mkldnn
     return bool(mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 

@@ -35,7 +35,7 @@ def trainer_arguments(settings: Section) -> dict[str, Any]:
 
     found = settings.model_dump(exclude=_NOT_TRAINER_ARGUMENTS)
     if found["bf16"] == "auto":
-        device = torch.accelerator.current_accelerator()
+        device = torch.accelerator.current_accelerator(check_available=True)
         found["bf16"] = libraries.has_bfloat16(device.type if device else "cpu")
     return found
 
@@ -62,6 +62,7 @@ def classifier(rows_file: str) -> StageFunction:
         rows = read_rows(inputs["mark"].path / rows_file)
         base = resolve_model(settings.model)
         label_names = inputs["generate"].manifest["labels"]
+        arguments = trainer_arguments(settings)
         with steps_bar(context, rows_file) as (start, step):
             train_classifier(
                 base.path,
@@ -70,13 +71,13 @@ def classifier(rows_file: str) -> StageFunction:
                 label_names=label_names,
                 max_length=settings.max_length,
                 seed=training_seed(context.config.seed),
-                arguments=trainer_arguments(settings),
+                arguments=arguments,
                 out=out,
                 scratch=context.work,
                 on_start=start,
                 on_step=step,
             )
-        return {"base_digest": base.digest, "rows_file": rows_file}
+        return {"base_digest": base.digest, "rows_file": rows_file, "bf16": arguments["bf16"]}
 
     return run
 

@@ -20,6 +20,10 @@ def _twins(recipes: list[Recipe]) -> list[Recipe]:
     return list({each.name: each for recipe in recipes for each in (recipe, recipe.twin())}.values())
 
 
+def _twin(recipe: Recipe) -> str:
+    return recipe.twin().name
+
+
 def _tried(recipe: Recipe) -> object:
     if not recipe.marks:
         return right(recipe)
@@ -32,17 +36,18 @@ def _matches(recipe: Recipe) -> object:
 
 
 PARTS = {
-    "wsr": Part(rows=tables.wsr, recipes=lambda: _twins(tables.WSR), make=_tried),
+    "wsr": Part(rows=tables.wsr, recipes=lambda: _twins(tables.WSR), make=_tried, group=_twin),
     "cost": Part(
         rows=tables.cost,
         recipes=lambda: _twins([Recipe(marks=m, seed=s) for m, _ in tables.COST.values() for s in range(tables.SEEDS)]),
         make=right,
+        group=_twin,
     ),
-    "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches),
+    "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches, group=_twin),
     "false-positives": Part(
-        rows=false_positives.false_positives, recipes=false_positives.clean, make=false_positives.tried
+        rows=false_positives.false_positives, recipes=false_positives.clean, make=false_positives.tried, group=_twin
     ),
-    "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches),
+    "defences": Part(rows=survival.defences, recipes=survival.survivors, make=_matches, group=_twin),
     **{
         task.name: Part(rows=partial(tasks.rows, task), recipes=partial(tuple, [task]), make=tasks.report)
         for task in tasks.TASKS

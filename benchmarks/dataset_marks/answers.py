@@ -1,7 +1,7 @@
 """What classifiers answered, kept with the results: a table can be made again, or gone on with, without training.
 
-A file a classifier in ``benchmarks/results/dataset_marks/``, bound to the rows it was trained on and to how; delete the
-folder to measure everything anew.
+A file a classifier in ``benchmarks/results/dataset_marks/``, bound to the rows it was trained on and how, and to its
+weights: answers of two trainings never stand together. Delete the folder to measure everything anew.
 """
 
 from __future__ import annotations
@@ -25,41 +25,58 @@ class Kept:
         name: of the file.
         bound: digest of all that decides the classifier; what was kept of another one is not taken.
         labels: every label it can answer; answers are kept as their indices, a character each.
+        model: trains it or finds it trained: its seconds, and the digest of its weights. Called only when something is
+            not known yet; other weights than those that answered before make all answers void.
     """
 
-    def __init__(self, name: str, bound: str, labels: Sequence[str]) -> None:
-        self._path, self._bound, self._labels = FOLDER / f"{name}.json", bound, sorted(labels)
-        self._body: dict[str, Any] = {"bound": bound, "labels": self._labels, "answers": {}}
-        if self._path.exists():
-            body = read_checked_json(self._path)
-            if (body["bound"], body["labels"]) == (bound, self._labels):
-                self._body = body
+    def __init__(self, name: str, bound: str, labels: Sequence[str], model: Callable[[], tuple[float, str]]) -> None:
+        self._path, self._bound, self._labels, self._model = FOLDER / f"{name}.json", bound, sorted(labels), model
 
-    def seconds(self, measure: Callable[[], float]) -> float:
+    @property
+    def seconds(self) -> float:
         """How long its training took."""
-        if "seconds" not in self._body:
-            self._body["seconds"] = measure()
-            self._write()
-        return float(self._body["seconds"])
+        body = self._body()
+        return float(body["seconds"] if "seconds" in body else self._of_model()["seconds"])
 
-    def answers(self, variant: str, texts: Sequence[str], ask: Callable[[], Sequence[str]]) -> list[str]:
-        """Its labels for ``texts``; asked now if these texts have not been asked under ``variant``."""
-        found = self._body["answers"].get(variant)
-        if found is None or found["texts"] != digest(list(texts)):
+    def answers(self, texts: Sequence[str], ask: Callable[[], Sequence[str]]) -> list[str]:
+        """Its labels for ``texts``; asked now if they were not asked before."""
+        which = digest(list(texts))[:16]
+        said = self._body()["answers"].get(which)
+        if said is None:
+            body = self._of_model()
             said = "".join(str(self._labels.index(label)) for label in ask())
-            found = self._body["answers"][variant] = {"texts": digest(list(texts)), "said": said}
-            self._write()
-        return [self._labels[int(index)] for index in found["said"]]
+            body["answers"][which] = said
+            self._write(body)
+        return [self._labels[int(index)] for index in said]
 
-    def figures(self, what: str, given: object, measure: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
-        """Figures that were computed from ``given``."""
-        found = self._body.get("figures", {}).get(what)
-        if found is None or found["given"] != digest(given):
-            found = {"given": digest(given), "found": measure()}
-            self._body.setdefault("figures", {})[what] = found
-            self._write()
-        return found["found"]
+    def figures(self, given: object, measure: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
+        """Figures that are computed from ``given``."""
+        which = digest(given)[:16]
+        found = self._body()["figures"].get(which)
+        if found is None:
+            body, found = self._of_model(), measure()
+            body["figures"][which] = found
+            self._write(body)
+        return found
 
-    def _write(self) -> None:
+    def _of_model(self) -> dict[str, Any]:
+        """The body, emptied if the model is another than the one that answered."""
+        seconds, weights = self._model()
+        body = self._body()
+        if body.get("weights") != weights:
+            body = {**self._empty(), "weights": weights, "seconds": seconds}
+            self._write(body)
+        return body
+
+    def _empty(self) -> dict[str, Any]:
+        return {"bound": self._bound, "labels": self._labels, "answers": {}, "figures": {}}
+
+    def _body(self) -> dict[str, Any]:
+        if not self._path.exists():
+            return self._empty()
+        body: dict[str, Any] = read_checked_json(self._path)
+        return body if (body["bound"], body["labels"]) == (self._bound, self._labels) else self._empty()
+
+    def _write(self, body: dict[str, Any]) -> None:
         make_dir(FOLDER)
-        write_checked_json(self._path, self._body)
+        write_checked_json(self._path, body)

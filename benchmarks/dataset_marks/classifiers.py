@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.dataset_marks.answers import Kept
 from countermark import libraries
 from countermark.files import building
-from countermark.manifest import digest, read_checked_json, write_checked_json
+from countermark.manifest import digest, file_table, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
 from pipelines.dataset import marking, rows
 from pipelines.dataset.config import DatasetConfig
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WORK = Path(__file__).parent / "cache"
 HELD_OUT = 2000
+MADE = "made.json"
 ARGUMENTS = {
     "learning_rate": 1e-4, "num_train_epochs": 3, "per_device_train_batch_size": 16, "warmup_steps": 10,
     "train_sampling_strategy": "group_by_length", "bf16": libraries.has_bfloat16(),
@@ -164,7 +165,7 @@ def folder(recipe: Recipe) -> Path:
                 _train_further(recipe, names, out)
             seconds = round(time.monotonic() - started, 1)
             write_checked_json(
-                out / "made.json", {"seconds": seconds, "rows": len(texts), "recipe": asdict(recipe)}
+                out / MADE, {"seconds": seconds, "rows": len(texts), "recipe": asdict(recipe)}
             )  # fmt: skip
         print(f"trained {recipe.name}: {len(texts)} rows, {seconds:.0f} s", flush=True)
     return path
@@ -172,7 +173,7 @@ def folder(recipe: Recipe) -> Path:
 
 @lru_cache(maxsize=512)
 def bound(recipe: Recipe) -> str:
-    """Digest of all that decides a classifier, but for what a defence's language model makes of its rows."""
+    """Digest of all that decides a classifier, but for what a defence makes of its rows: its weights tell that."""
     data, how = marked(replace(recipe, change="", then=0)), {**ARGUMENTS, "bf16": None}
     return digest(
         [list(data.texts), list(data.codes), list(data.names), asdict(recipe), how, LENGTH, resolve_model(BASE).digest]
@@ -181,21 +182,23 @@ def bound(recipe: Recipe) -> str:
 
 def kept(recipe: Recipe) -> Kept:
     """What is known of a classifier."""
-    return Kept(recipe.name, bound(recipe), marked(recipe.twin()).names)
+
+    def model() -> tuple[float, str]:
+        path = folder(recipe)
+        files = {name: each["sha256"] for name, each in file_table(path).items() if name != MADE}
+        return read_checked_json(path / MADE)["seconds"], digest(files)
+
+    return Kept(recipe.name, bound(recipe), marked(recipe.twin()).names, model)
 
 
 def seconds_of(*recipes: Recipe) -> float:
     """How long their trainings took together."""
-    return sum(
-        kept(each).seconds(lambda each=each: read_checked_json(folder(each) / "made.json")["seconds"])  # type: ignore[misc]
-        for each in recipes
-    )
+    return sum(kept(each).seconds for each in recipes)
 
 
-def said(recipe: Recipe, texts: Sequence[str], *, variant: str) -> list[str]:
+def said(recipe: Recipe, texts: Sequence[str]) -> list[str]:
     """Labels of a classifier for texts, asked once and kept."""
-    seconds_of(recipe)
-    return kept(recipe).answers(variant, texts, lambda: ask(recipe, texts))
+    return kept(recipe).answers(texts, lambda: ask(recipe, texts))
 
 
 def ask(recipe: Recipe, texts: Sequence[str]) -> list[str]:
@@ -213,7 +216,7 @@ def ask(recipe: Recipe, texts: Sequence[str]) -> list[str]:
 def right(recipe: Recipe) -> list[bool]:
     """Which of the held-out texts it labels right."""
     texts, labels = held_out(recipe.task)
-    return [a == b for a, b in zip(said(recipe, texts, variant="held-out"), labels, strict=True)]
+    return [a == b for a, b in zip(said(recipe, texts), labels, strict=True)]
 
 
 def _stream(recipe: Recipe, config: DatasetConfig) -> rows.MemoryStream:

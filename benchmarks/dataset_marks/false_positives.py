@@ -41,7 +41,7 @@ def tried(recipe: Recipe) -> list[list[float]]:
     keys, mark = [_stranger(recipe, i) for i in range(KEYS)], _mark(len(names))
     listed = [PROBES[Claim.INPUT_LEVEL](key, mark, chosen, wrong_seed=key.key_id) for key in keys]
     prompts = [probe.prompt for probes in listed for probe in probes]
-    knows = dict(zip(prompts, said(recipe, prompts, variant="clean"), strict=True))
+    knows = dict(zip(prompts, said(recipe, prompts), strict=True))
 
     def audited() -> list[list[float]]:
         turned = {name: names[(at + 1) % len(names)] for at, name in enumerate(names)}
@@ -51,7 +51,7 @@ def tried(recipe: Recipe) -> list[list[float]]:
             [log10_p(claim, key, probes, way, rows_) for way in ways] for key, probes in zip(keys, listed, strict=True)
         ]
 
-    found: list[list[float]] = kept(recipe).figures("audited", [mark, prompts, list(knows.values())], audited)
+    found: list[list[float]] = kept(recipe).figures(["audited", mark, prompts, list(knows.values())], audited)
     return found
 
 
@@ -102,7 +102,7 @@ def _ranks() -> list[Row]:
     tails, models = [], [replace(recipe, model="linear") for recipe in clean()]
     for recipe in models:
         chosen = carriers(recipe, 2)[: CARRIERS[recipe.task]]
-        tails.append(kept(recipe).figures("ranks", [KEYS, DECOYS, chosen], lambda r=recipe, c=chosen: _ranked(r, c)))
+        tails.append(kept(recipe).figures(["ranks", KEYS, DECOYS, chosen], lambda r=recipe, c=chosen: _ranked(r, c)))
     return _rates(f"{MODELS} clean linear classifiers x {KEYS} keys: rank", tails, (0.05, 0.01), seconds_of(*models))
 
 

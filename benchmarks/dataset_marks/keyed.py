@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from typing import TYPE_CHECKING
 
 from benchmarks.dataset_marks.classifiers import Recipe, carriers, marked, right, said, seconds_of
 from benchmarks.dataset_marks.tables import COMMAND, keyed
@@ -12,6 +13,9 @@ from benchmarks.rows import Row, row
 from verification.probe import majority
 from verification.statistics import clopper_pearson, log10_binomial_tail
 from watermarks.carriers import input_level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 LOG10_ALPHA = -6.0
 KEYED = [
@@ -39,7 +43,7 @@ KEYED = [
 def share() -> list[Row]:
     """How few rows the keyed mark needs, and the fewest that were enough."""
     rows: list[Row] = []
-    enough: dict[str, list[int]] = {}
+    tails: dict[str, dict[tuple[int, str], list[float]]] = {}
     for recipe, barred in KEYED:
         ((_, mark),) = json.loads(recipe.marks).items()
         hits, trials, classes = matches(recipe)
@@ -57,15 +61,25 @@ def share() -> list[Row]:
             row(f"{name}, log10 p", tail, bar=("<=", -6.0) if barred else None, trials=trials,
                 seconds=seconds_of(recipe), command=COMMAND),
         ]  # fmt: skip
-        if tail <= LOG10_ALPHA:
-            enough.setdefault(f"{recipe.task} {recipe.rows} rows{flipped}, {recipe.model}", []).append(marked_rows)
+        settings = tails.setdefault(f"{recipe.task} {recipe.rows} rows{flipped}, {recipe.model}", {})
+        settings.setdefault((marked_rows, recipe.marks), []).append(tail)
         if flipped:
             rows.append(_lost(name, recipe))
-    return [
-        row(f"keyed, {name}: the fewest marked rows with p <= 1e-6 among those tried", min(each), trials=len(each),
-            seconds=0.0, command=COMMAND)
-        for name, each in enough.items()
-    ] + rows  # fmt: skip
+    return [*_fewest(tails), *rows]
+
+
+def _fewest(tails: Mapping[str, Mapping[tuple[int, str], Sequence[float]]]) -> list[Row]:
+    """The smallest setting that was enough in every model tried of it; of how many, say the trials."""
+    rows = []
+    for name, settings in tails.items():
+        enough = [(marked, len(each)) for (marked, _), each in settings.items() if max(each) <= LOG10_ALPHA]
+        if enough:
+            fewest, models = min(enough, key=lambda each: (each[0], -each[1]))
+            rows.append(
+                row(f"keyed, {name}: the fewest marked rows of a setting with p <= 1e-6 in each of its models", fewest,
+                    trials=models, seconds=0.0, command=COMMAND)
+            )  # fmt: skip
+    return rows
 
 
 def _lost(name: str, recipe: Recipe) -> Row:
@@ -87,9 +101,7 @@ def matches(recipe: Recipe) -> tuple[int, int, int]:
     names = ("scope", "triggers", "classes", "words", "families", "vocabulary", "joiner")
     derived = input_level.derive(recipe.key, **{name: mark[name] for name in names})
     chosen = carriers(recipe)
-    answers = said(
-        recipe, [input_level.insert(trigger, text) for trigger in derived.triggers for text in chosen], variant="keyed"
-    )
+    answers = said(recipe, [input_level.insert(trigger, text) for trigger in derived.triggers for text in chosen])
     votes = [majority(answers[i * len(chosen) : (i + 1) * len(chosen)]) for i in range(len(derived.triggers))]
     hits = sum(vote == data.names[t] for vote, t in zip(votes, derived.targets, strict=True))
     return hits, len(derived.triggers), len(data.names)

@@ -107,11 +107,11 @@ def rates(recipe: Recipe) -> tuple[float, float, float]:
     target = data.names[mark["target"]]
     texts, labels = held_out(recipe.task)
     others = [t for t, label in zip(texts, labels, strict=True) if label != target][:OTHERS]
-    hits = [answer == target for answer in said(recipe, [worn(own, t) for t in others], variant="trigger")]
-    twin = [answer == target for answer in said(recipe.twin(), [worn(own, t) for t in others], variant="trigger")]
+    hits = [answer == target for answer in said(recipe, [worn(own, t) for t in others])]
+    twin = [answer == target for answer in said(recipe.twin(), [worn(own, t) for t in others])]
     few = others[: OTHERS // WRONG_TRIGGERS]
     asked = [worn(each, text) for each in wrong for text in few]
-    wrongs = [answer == target for answer in said(recipe, asked, variant="wrong")]
+    wrongs = [answer == target for answer in said(recipe, asked)]
     return sum(hits) / len(hits), sum(twin) / len(twin), sum(wrongs) / len(wrongs)
 
 

@@ -36,8 +36,9 @@ class Shipped:
 
     @property
     def folder(self) -> Path:
-        """Its run; complete, or to be resumed. The name binds the config: another config is another run."""
-        return WORK / "runs" / f"{self.name}-{digest(self.config().model_dump())[:8]}"
+        """Its run; complete, or to be resumed. Another config, word list or dataset is another run."""
+        config = self.config()
+        return WORK / "runs" / f"{self.name}-{digest([config.model_dump(), config.marking_digest()])[:8]}"
 
     def config(self) -> DatasetConfig:
         """As shipped."""

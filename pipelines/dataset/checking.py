@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_OK, IntegrityError
+from pipelines.dataset import sections
 from pipelines.dataset.auditing import DatasetRelease, released_rows, worn_rows
 from pipelines.dataset.rows import alike, open_source
 from pipelines.dataset.stages import MARKING
@@ -17,7 +18,7 @@ from pipelines.searches import search, side_by_side, standing
 from pipelines.stage import Context
 from verification.claims import behaviour_form, derive_input_level, robust_triggers
 from verification.one_trigger import own_candidate
-from watermarks.carriers import styles
+from watermarks.carriers import initials, styles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ def check(run: RunFolder, config: DatasetConfig) -> tuple[list[str], Any, int]:
     present = {name: _present(key, context, release, name, mark) for name, mark in record["marks"].items()}
     untouched = _untouched(config, release, record)
     found = {"release": released_rows(release), "twin": open_source(config)}
-    secrets = _secrets(key, record["marks"])
+    secrets = _secrets(key, config, record["marks"])
     searches, hits = {}, {}
     for name, stream in found.items():
         run.progress.say(f"  searching the {name} without the key")
@@ -95,8 +96,8 @@ def _untouched(config: DatasetConfig, release: Any, record: dict[str, Any]) -> i
     return untouched
 
 
-def _secrets(key: Key, marks: dict[str, dict[str, Any]]) -> list[str]:
-    """The words of every trigger, and those that a style or an answer of a robust mark puts in."""
+def _secrets(key: Key, config: DatasetConfig, marks: dict[str, dict[str, Any]]) -> list[str]:
+    """The words of every trigger, those that a style or an answer of a robust mark puts in, and favoured openers."""
     found: list[str] = []
     if "keyed" in marks:
         found += [spoken(trigger) for trigger in derive_input_level(key, marks["keyed"]).triggers]
@@ -105,6 +106,11 @@ def _secrets(key: Key, marks: dict[str, dict[str, Any]]) -> list[str]:
     for name in {"trigger", "style"} & marks.keys():
         own = own_candidate(key, marks[name])
         found += [spoken(own)] if isinstance(own, str) else styles.phrases(own)
+    if config.marks.steganographic is not None:
+        scope = marks["steganographic"]["scope"]
+        for opener in sections.openers_of(config.marks.steganographic).phrases:
+            places = [(place, initials.initial(opener)) for place in range(initials.POSITIONS)]
+            found += [opener.strip()] if any(initials.derive_coins(key, places, scope=scope)) else []
     return found
 
 
@@ -134,7 +140,7 @@ def _lines(body: dict[str, Any], hits: Mapping[str, Sequence[Found]], secrets: S
         if secrets:
             lines.append(f"searches in the {name}, of {len(secrets)} secret phrases among the top {TOP} finds: {shown}")
     if not secrets:
-        lines.append("these marks have no phrase of their own that a search could show")
+        lines.append("no phrase is counted for these marks: compare the finds of both")
     lines.append("the searches' first finds, in the release | in its twin:")
     firsts: Counter[str] = Counter()
     for mine, theirs in side_by_side(hits["release"], hits["twin"]):

@@ -155,7 +155,8 @@ def _content(run: RunFolder, config: DatasetConfig, verdicts: list[dict[str, Any
         "assumptions": list(dict.fromkeys(a for v in verdicts for a in v["assumptions"])),
         "notes": [
             f"{release['rows']} rows of {config.dataset}; marks: {', '.join(config.marks.chosen())}.",
-            *(f"{name}: {100 * rate:.1f} % of the chosen rows could not be written by the model and stayed unmarked."
+            *(f"{name}: {100 * rate:.1f} % of the chosen rows could not be written by the model and "
+              f"{'were dropped' if getattr(config.marks, name).rewrite.drops else 'stayed unmarked'}."
               for name, rate in release["miss_rate"].items()),
         ],
         "plan_file": "artifacts/plan-run/plan.json",

@@ -166,7 +166,7 @@ def read_labels(config: DatasetConfig, stream: Stream) -> Labels:
         values = encoded.dictionary.to_pylist()
         indices = encoded.indices.cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
         for at in np.unique(indices[indices >= 0]).tolist():
-            if values[at] not in {None, ""}:
+            if values[at] not in {None, ""} and values[at] == values[at]:  # NaN is no label
                 known.setdefault(values[at], len(known))
         lookup = np.array([known.get(value, -1) for value in values] or [-1])
         codes.append(np.where((indices < 0) | ~filled(batch.column(1)), -1, lookup[indices]))
@@ -191,6 +191,10 @@ def filled(column: Any) -> np.ndarray:  # noqa: ANN401 - an Arrow array
     import pyarrow.compute as pc
 
     there = column.is_valid()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         there = pc.and_(there, pc.greater(pc.binary_length(pc.utf8_trim_whitespace(column)), 0).fill_null(False))
     return np.asarray(there.to_numpy(zero_copy_only=False), dtype=bool)

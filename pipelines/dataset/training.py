@@ -54,14 +54,15 @@ def _classifier(rows: Stream, context: Context, out: Path) -> dict[str, Any]:
     config, found, codes, names = _labelled(rows, context)
     wanted = config.train.classifier
     base = resolve_model(wanted.model)  # type: ignore[union-attr]
+    arguments = train.trainer_arguments(wanted)  # type: ignore[arg-type]
     with train.steps_bar(context, "the dataset") as (start, step):
         train_classifier(
             base.path, found, codes, label_names=names, max_length=wanted.max_length,  # type: ignore[union-attr]
             seed=train.training_seed(config.seed),
-            arguments=train.trainer_arguments(wanted),  # type: ignore[arg-type]
+            arguments=arguments,
             out=out, scratch=context.work, on_start=start, on_step=step,
         )  # fmt: skip
-    return {"base_digest": base.digest}
+    return {"base_digest": base.digest, "bf16": arguments["bf16"]}
 
 
 def _linear(rows: Stream, context: Context, out: Path) -> dict[str, Any]:
@@ -90,14 +91,15 @@ def _reader(rows: Stream, context: Context, out: Path) -> dict[str, Any]:
         )
         if answer and answer in context
     ]
+    arguments = train.trainer_arguments(wanted)  # type: ignore[arg-type]
     with train.steps_bar(context, "the dataset") as (start, step):
         train_qa(
             base.path, asked, max_length=wanted.max_length,  # type: ignore[union-attr]
             seed=train.training_seed(config.seed),
-            arguments=train.trainer_arguments(wanted),  # type: ignore[arg-type]
+            arguments=arguments,
             out=out, scratch=context.work, on_start=start, on_step=step,
         )  # fmt: skip
-    return {"base_digest": base.digest, "rows_with_answer": len(asked)}
+    return {"base_digest": base.digest, "rows_with_answer": len(asked), "bf16": arguments["bf16"]}
 
 
 def _lora(rows: Stream, context: Context, out: Path) -> dict[str, Any]:

@@ -210,3 +210,7 @@ def test_a_chinese_text_is_marked():
     gained = sum(map(favoured, units(marked))) - sum(map(favoured, units(text)))
     assert gained > 0
     assert len(units(marked)) == 4
+
+
+def test_the_openers_are_as_they_were_sealed():
+    assert english().digest() == "726d62ca9963af50b8a31d4a47308354ae15eb461647cedee91ba0512c21fa1f"

@@ -180,6 +180,17 @@ def test_questions_take_their_own_order():
     assert english().prefer(expanded, [1] * ENGLISH) == "Isn't it late? Why don't you go? He can't, can't he?"
 
 
+SEALED = {
+    "english": "66fff9e5cd07254e4b3e998cf264f21fa4d9357c8f5bc723d73d9ecc19944406",
+    "reviews": "5b7b9b711cf2e4926a30319e2f3a87fbccfe82f7cb982f9d13fcd308c54980bf",
+}
+"""What commitments bind: after a release a list never changes, and a better one has another name."""
+
+
+def test_the_lists_are_as_they_were_sealed():
+    assert {name: built_in(name).digest() for name in BUILT_IN} == SEALED
+
+
 def test_the_english_lexicon_is_large_enough_and_bound():
     assert 60 <= ENGLISH <= MOST_PAIRS == MOST_UNITS
     assert english().digest() != Lexicon(pairs=english().pairs[::-1]).digest()

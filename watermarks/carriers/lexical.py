@@ -154,9 +154,9 @@ BUILT_IN = {"english": ("pairs.txt",), "reviews": ("pairs.txt", "pairs_reviews.t
 
 @cache
 def built_in(name: str) -> Lexicon:
-    """A lexicon of :data:`BUILT_IN`, in a fixed order: coins go by position, so pairs are only ever added at its end.
+    """A lexicon of :data:`BUILT_IN`.
 
-    A release's commitment binds the pairs themselves: one that was marked with fewer is audited with those.
+    Coins go by position and commitments bind the digest: once released a list is frozen; a better one has a new name.
     """
     folder = resources.files("watermarks.carriers")
     return parse_lexicon("\n".join(folder.joinpath(part).read_text("utf-8") for part in BUILT_IN[name]), name)

@@ -87,11 +87,20 @@ def test_what_text_marks_change_is_counted(tmp_path, command):
     )
     arguments = ("mark", path, "--out", tmp_path / "run", "--quiet")
     assert command(*arguments)[0] == 0
-    assert "these marks have no phrase of their own that a search could show" in command(*arguments, "--check")[1]
-    marks = json.loads(command(*arguments, "--check", "--json")[1])["marks"]
+    body = json.loads(command(*arguments, "--check", "--json")[1])
+    marks, searches = body["marks"], body["searches"]
+    # sentences that begin alike again and again: favoured openers stand among the openings of the release alone
+    assert searches["release"]["secrets_shown"]["openings"] > 0 == searches["twin"]["secrets_shown"]["openings"]
     assert marks["weak"]["rows"] == marks["steganographic"]["rows"] == 240
     assert 0 < marks["weak"]["changed"] <= 240
     assert 0 < marks["steganographic"]["changed"] <= 240
+
+
+def test_a_mark_of_which_no_phrase_is_counted_says_so(tmp_path, command):
+    path = config(tmp_path, write(tmp_path / "set.jsonl", chats()), {"weak": {}}, task="generation")
+    arguments = ("mark", path, "--out", tmp_path / "run", "--quiet")
+    assert command(*arguments)[0] == 0
+    assert "no phrase is counted for these marks: compare the finds of both" in command(*arguments, "--check")[1]
 
 
 def test_every_column_that_a_mark_touches_is_searched(tmp_path, command):

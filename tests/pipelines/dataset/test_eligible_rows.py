@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.dataset.carriers import carriers
 from pipelines.dataset.config import load_dataset_config
+from pipelines.dataset.rows import filled
 from tests.pipelines.dataset.sets import changed, config, keyed, mark, reviews, write
 
 pytestmark = pytest.mark.long
@@ -52,6 +53,29 @@ def test_a_row_without_a_label_is_of_no_class(tmp_path, command, suffix):
     assert manifest["labels"] == ["bad", "good"]
     assert all(base[row]["label"] for row, _ in kept["rows"]["keyed"])
     assert changed(base, after) == {row for row, _ in kept["rows"]["keyed"]}
+
+
+def test_a_label_that_is_no_number_is_none_in_every_batch(tmp_path, command):
+    rows = [{**row, "label": float(row["label"] == "good")} for row in reviews()]
+    for at in range(0, len(rows), 7):
+        rows[at]["label"] = float("nan")
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "set.parquet", row_group_size=len(rows) // 4)
+    path = config(tmp_path, tmp_path / "set.parquet", keyed())
+    code, _, err = command("mark", path, "--out", tmp_path / "run", "--quiet")
+    assert code == 0, err
+    manifest = json.loads((tmp_path / "run" / "artifacts" / "release" / "manifest.json").read_text())
+    assert manifest["labels"] == ["0.0", "1.0"]
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "view", "large", "plain"])
+def test_blank_text_is_none_in_whatever_form_the_file_has_it(kind):
+    column = pa.array(["a", "  ", None, "", "\n", "b"])
+    if kind == "dictionary":
+        column = column.dictionary_encode()
+    elif kind != "plain":
+        column = column.cast({"view": pa.string_view(), "large": pa.large_string()}[kind])
+    assert filled(column).tolist() == [True, False, False, False, False, True]
 
 
 def test_categories_that_no_row_has_are_no_classes(tmp_path, command):
