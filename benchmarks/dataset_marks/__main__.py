@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from benchmarks.dataset_marks import false_positives, keyed, plots, quality, speed, survival, tables, tasks
+from benchmarks.dataset_marks import false_positives, keyed, leaning, plots, quality, speed, survival, tables, tasks
 from benchmarks.dataset_marks.classifiers import Recipe, right
 from benchmarks.parts import Part, run
 
@@ -52,6 +52,7 @@ PARTS = {
         task.name: Part(rows=partial(tasks.rows, task), recipes=partial(tuple, [task]), make=tasks.report)
         for task in tasks.TASKS
     },
+    "leaning": Part(rows=leaning.rows, recipes=lambda: leaning.CLEAN, make=leaning.leans, group=_twin),
     "quality": Part(rows=quality.quality),
     "speed": Part(rows=speed.rows),
 }

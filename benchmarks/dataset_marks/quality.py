@@ -1,6 +1,6 @@
 """Is a marked text still the text? Meaning by an encoder's cosine, fluency and kind by a language model.
 
-The output marks are those of ``configs/write-reviews.yaml``; what models trained on them say is in ``tasks``.
+The output marks are those of ``configs/``; what models trained on them say is in the configs' own parts.
 """
 
 from __future__ import annotations
@@ -34,29 +34,35 @@ LANGUAGE_MODEL = "embedded:smollm2-135m-instruct"
 KEY = wrong_key("benchmarks/dataset_marks/quality", 0)
 """The owner's key: public, since this is a benchmark."""
 TEXTS, STYLED = 1000, 300
-SETS = {"both marks": (), "weak": ("marks.steganographic=null",), "steganographic": ("marks.weak=null",)}
+SETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "write-reviews": {
+        "both marks": (), "weak": ("marks.steganographic=null",), "steganographic": ("marks.weak=null",),
+    },
+    "qa-generative": {"robust": ()},
+}  # fmt: skip
+"""Releases to look at, by config: a name, and what is overridden in it."""
 
 
 def quality() -> list[Row]:
     """Everything."""
-    return [*output_marks(), *style_marks()]
+    return [*(made for name in SETS for made in output_marks(name)), *style_marks()]
 
 
-def output_marks() -> list[Row]:
-    """MAUVE against real reviews that are not in the set, and perplexity, of released texts beside the unmarked twin's.
+def output_marks(config: str) -> list[Row]:
+    """MAUVE against real texts that are not in the set, and perplexity, of released texts beside the unmarked twin's.
 
     A figure of a marked set has the twin's interval as its bar.
     """
     model = resolve_model(LANGUAGE_MODEL).path
-    twin = rows.texts(rows.open_source(_config()), "output")
-    every = embedded_rows(_config().dataset, part="train", count=0, seed=0)
+    twin = rows.texts(rows.open_source(_config(config)), "output")
+    every = embedded_rows(_config(config).dataset, part="train", count=0, seed=0)
     others = [row["output"] for row in every if row["output"] not in set(twin)]
     human = features(others[:TEXTS], model)
 
     def measured(name: str, texts: Sequence[str]) -> list[tuple[Any, Row]]:
         started, found = time.monotonic(), []
         for figure in (mauve(features(texts, model), human), perplexity(texts, model)):
-            said = f"quality of the released text, {name}: {figure.name}"
+            said = f"quality of the released text of {config}, {name}: {figure.name}"
             made = row(
                 said, figure.value, low=figure.low, high=figure.high, trials=figure.n,
                 seconds=time.monotonic() - started, command=COMMAND,
@@ -66,8 +72,8 @@ def output_marks() -> list[Row]:
 
     usual = measured("unmarked twin", twin)
     found = [made for _, made in usual]
-    for name, overrides in SETS.items():
-        marked = measured(name, released(_config(*overrides)))
+    for name, overrides in SETS[config].items():
+        marked = measured(name, released(_config(config, *overrides)))
         for (own, made), (twin, _) in zip(marked, usual, strict=True):
             made["bar"] = {"op": "in", "value": [twin.low, twin.high]}
             made["ok"] = twin.low <= own.value <= twin.high
@@ -129,5 +135,5 @@ def embeddings(texts: Sequence[str]) -> Any:  # noqa: ANN401 - an array, a unit 
     return np.concatenate(found)
 
 
-def _config(*overrides: str) -> DatasetConfig:
-    return load_dataset_config(Path(configs.__file__).parent / "write-reviews.yaml", [f"rows={TEXTS}", *overrides])
+def _config(name: str, *overrides: str) -> DatasetConfig:
+    return load_dataset_config(Path(configs.__file__).parent / f"{name}.yaml", [f"rows={TEXTS}", *overrides])

@@ -1,7 +1,7 @@
 """Stage ``release``: the dataset streamed through its marks into Parquet shards, with a card; the record stays apart.
 
-Two passes: labels (and, for ``choose: hardest``, texts) first, then every row once. Rows keep order, schema, ids and,
-unless labels are flipped, labels; nothing in the release says which of them are marked.
+Labels (and, for ``choose: hardest``, texts) first, then every row once, then the digest. Rows keep order, schema, ids
+and, unless labels are flipped, labels; nothing in the release says which of them are marked.
 """
 
 from __future__ import annotations
