@@ -295,10 +295,16 @@ class ServedModel:
 
 
 def transformers_serve(folder: Path) -> list[str]:
-    """The command of ``transformers serve``; its Python is ``$COUNTERMARK_SERVE_PYTHON``, else this one."""
+    """The command of ``transformers serve``; its Python is ``$COUNTERMARK_SERVE_PYTHON``, else this one.
+
+    It computes as a local suspect does on this machine, or near ties would fall otherwise.
+    """
+    from countermark import libraries
+
     python = os.environ.get("COUNTERMARK_SERVE_PYTHON", sys.executable)
     run = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
     more = ["--host", "127.0.0.1", "--port", "{port}", "--device", "cpu"]
+    more += ["--dtype", str(libraries.reading_dtype()).removeprefix("torch.")]
     return [python, "-c", run, "serve", str(folder), *more]
 
 
