@@ -45,7 +45,7 @@ def has_bfloat16(device: str = "cpu") -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return True
-    cpu: Any = torch.cpu
+    cpu: Any = torch.cpu  # torch has no public name for what the instructions are
     if platform.machine() in {"x86_64", "AMD64"}:
         return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())  # noqa: SLF001
     mkldnn: Any = torch.backends.mkldnn
