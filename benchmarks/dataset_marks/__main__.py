@@ -1,8 +1,9 @@
 """Dataset marks on real text, into ``benchmarks/results/dataset_marks.json``.
 
-2 cores, from nothing, estimated: five hours in all, and twice as long on a CPU without bfloat16. ``--shard I/N`` trains and asks the I-th of N parts of the
-models, so that no go needs more than 100 minutes; a run without shard then makes the table. Resumable: trained models
-are kept in ``benchmarks/dataset_marks/cache/``, classifiers' answers in ``benchmarks/results/dataset_marks/``.
+2 cores, from nothing, estimated: five hours in all, and twice as long on a CPU without bfloat16. ``--shard I/N`` trains
+and asks the I-th of N parts of the models, so that no go needs more than 100 minutes; a run without shard then makes
+the table. Resumable: trained models are kept in ``benchmarks/dataset_marks/cache/``, classifiers' answers in
+``benchmarks/results/dataset_marks/``.
 Run as: python -m benchmarks.dataset_marks [PART ...] [--shard I/N]
 """
 
