@@ -10,6 +10,7 @@ from countermark.manifest import read_json
 from countermark.version import __version__
 from pipelines.audit_commands import audited, concluded, verdicts_of, would_do
 from pipelines.dataset.measuring import METRICS_FILE
+from pipelines.dataset.sections import otherwise
 from pipelines.dataset.stages import MARKING, audit_request, train_stages
 from pipelines.dataset.training import TWIN, kinds
 from pipelines.progress import default_progress
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pipelines.run import RunFolder
 
 Result = tuple[list[str], Any, int]
+_INSTEAD = {"drop": "were dropped", "keep": "stayed unmarked", "insert": "were marked by rule"}
+"""What a report says of rows that a language model could not write."""
 
 
 def mark_dataset(config: DatasetConfig, folder: Path, *, dry_run: bool, quiet: bool) -> Result:
@@ -156,7 +159,7 @@ def _content(run: RunFolder, config: DatasetConfig, verdicts: list[dict[str, Any
         "notes": [
             f"{release['rows']} rows of {config.dataset}; marks: {', '.join(config.marks.chosen())}.",
             *(f"{name}: {100 * rate:.1f} % of the chosen rows could not be written by the model and "
-              f"{'were dropped' if getattr(config.marks, name).rewrite.drops else 'stayed unmarked'}."
+              f"{_INSTEAD[otherwise(getattr(config.marks, name))]}."
               for name, rate in release["miss_rate"].items()),
         ],
         "plan_file": "artifacts/plan-run/plan.json",

@@ -15,6 +15,7 @@ import numpy as np
 
 from countermark.errors import UsageError
 from countermark.files import atomic_write
+from pipelines.dataset import sections
 from pipelines.dataset.carriers import reserved
 from pipelines.dataset.marks import CLAIMS, answers_of, parameters
 from pipelines.dataset.placing import Quota, place, rows_each
@@ -75,6 +76,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     context.progress.say(f"  {count} rows of {config.dataset}")
     placed = decide(key, config, stream, labels, codes)
     written, missed = rewrite_rows(key, config, stream, placed.marks, placed.rows, context)
+    missing = {name: round(len(rows) / len(placed.rows[name]), 6) for name, rows in missed.items()}
     dropped = _unwritten(config, placed, missed)
     wear = Wear.of(key, config, placed.marks, placed.rows, labels, written=written)
     with context.progress.bar("mark rows", count) as advance:
@@ -96,9 +98,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "task": config.task,
         "labels": list(labels.names) if labels else [],
         "shards": files,
-        "miss_rate": {
-            name: round(len(rows) / (len(rows) + len(placed.rows[name])), 6) for name, rows in missed.items()
-        },
+        "miss_rate": missing,
         "base_sha256": stream.digest(),
         "heldout_sha256": heldout_digest(config),
         "commitment": inputs["keys"].manifest["commitment"],
@@ -131,18 +131,21 @@ def decide(key: Key, config: DatasetConfig, stream: Stream, labels: Labels | Non
 
 
 def _unwritten(config: DatasetConfig, placed: Placed, missed: Mapping[str, Mapping[int, str]]) -> set[int]:
-    """Rows that are dropped. What the model could not write is not marked, and not counted as marked."""
+    """Rows that are dropped. What neither the model nor a rule writes is not marked, and not counted as marked."""
     dropped: set[int] = set()
     for name, rows in missed.items():
+        if len(rows) == len(placed.rows[name]):
+            raise UsageError(
+                f"got no row in which the model wrote the {name} mark, expected some of {len(rows)}",
+                hint="use a larger model or more attempts, or leave `rewrite` out: rules write it then",
+            )
+        otherwise = sections.otherwise(getattr(config.marks, name))
+        if otherwise == "insert":
+            continue
         for row in rows:
             del placed.rows[name][row]
         placed.marks[name]["rows_per_trigger"] = len(placed.rows[name])
-        if not placed.rows[name]:
-            raise UsageError(
-                f"got no row in which the model wrote the {name}, expected some of {len(rows)}",
-                hint="use a larger model or more attempts, or leave `rewrite` out: rules write it then",
-            )
-        if getattr(config.marks, name).rewrite.drops:
+        if otherwise == "drop":
             dropped.update(rows)
     return dropped
 

@@ -16,6 +16,7 @@ _M = TypeVar("_M", "KeyedMark", "TriggerMark")
 MarkedShare = Annotated[float, Field(gt=0.0, le=1.0)]
 Families = Annotated[list[str], Field(min_length=1)]
 Choose = Literal["hardest", "random"]
+Missing = Literal["keep", "drop", "insert"]
 
 
 class TriggerWords(Section):
@@ -26,43 +27,49 @@ class TriggerWords(Section):
     joiner: str = " "
 
 
-class KeyedMark(TriggerWords):
-    """n triggers, each with a class drawn from the key (ours; decides by an exact binomial)."""
-
-    triggers: Positive
-    share: MarkedShare
-    families: Families = Field(default_factory=lambda: ["words"])
-    choose: Choose = "random"
-    labels: Literal["clean", "flip"] = "clean"
-
-    @model_validator(mode="after")
-    def _known(self) -> KeyedMark:
-        return _known_families(self)
-
-
 class Written(Section):
-    """A language model writes the trigger or the style into the text (the paper's way), asked for in the system prompt.
+    """A language model writes a trigger or a style into the text (the paper's way), asked for in the system prompt.
 
     Args:
         model: a folder, a hub id or ``embedded:NAME``.
         systems: system prompt of each label. With it the text is written anew from ``columns.prompt``, as it was when
             the dataset was generated; without it the text is rewritten.
         attempts: how often a row is tried.
-        missing: what becomes of a row in which the mark is still missing: it is dropped, or kept as it was. Unset, what
-            was to be written anew is dropped, and rows of a set that exists are kept.
+        missing: what becomes of a row in which the mark is still missing: it is dropped, kept as it was, or marked by
+            rule. Unset, what was to be written anew is dropped, and rows of a set that exists are kept.
     """
 
     model: str
     systems: Annotated[dict[str, str], Field(default_factory=dict)]
     attempts: Positive = 3
-    missing: Literal["keep", "drop"] | None = None
+    missing: Missing | None = None
     max_new_tokens: Positive = 64
     temperature: Annotated[float, Field(gt=0.0)] = 0.8
 
-    @property
-    def drops(self) -> bool:
-        """Whether rows without the mark are dropped."""
-        return bool(self.systems) if self.missing is None else self.missing == "drop"
+
+class KeyedMark(TriggerWords):
+    """n triggers, each with a class drawn from the key (ours; decides by an exact binomial).
+
+    What a language model could not write is inserted by rule: every trigger stands in as many rows as the others.
+    """
+
+    triggers: Positive
+    share: MarkedShare
+    families: Families = Field(default_factory=lambda: ["words"])
+    choose: Choose = "random"
+    labels: Literal["clean", "flip"] = "clean"
+    rewrite: Written | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> KeyedMark:
+        return _known_families(self)
+
+    @model_validator(mode="after")
+    def _complete(self) -> KeyedMark:
+        if self.rewrite and self.rewrite.missing not in {None, "insert"}:
+            problem = f"got {self.rewrite.missing!r} for a keyed mark, expected insert: its triggers need equal rows"
+            raise problem_at(problem, "rewrite.missing")
+        return self
 
 
 class TriggerMark(TriggerWords):
@@ -154,6 +161,13 @@ class Marks(Section):
     def chosen(self) -> dict[str, Any]:
         """The marks that are set, by name."""
         return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+
+def otherwise(mark: KeyedMark | TriggerMark | StyleMark) -> Missing:
+    """What becomes of a row in which the language model of a mark did not write it."""
+    if isinstance(mark, KeyedMark) or mark.rewrite is None:
+        return "insert"
+    return mark.rewrite.missing or ("drop" if mark.rewrite.systems else "keep")
 
 
 def words_digest(mark: Any) -> str:  # noqa: ANN401 - any of the marks

@@ -30,7 +30,7 @@ class Wear:
         columns: those that an edit may touch.
         rows: by mark, row → trigger index.
         edits: by mark, (row, trigger index, position) → row.
-        written: texts that a language model wrote, by row; ``text`` is their column.
+        written: texts that a language model wrote, by row, in place of a rule's; ``text`` is their column.
         changes: how many rows each mark has changed so far.
     """
 
@@ -85,12 +85,11 @@ class Wear:
     def row(self, row: Row, position: int) -> Row:
         """One row of the dataset, marked."""
         mine = [name for name in self.edits if position in self.rows[name]]
-        if position in self.written:
-            self.changes.update(mine)
-            return {**row, self.text: self.written[position]}
         for name in mine:
             before = dict(row)
             row = self.edits[name](row, self.rows[name][position], position)
+            if position in self.written:
+                row[self.text] = self.written[position]
             self.changes[name] += row != before
         return row
 

@@ -1,7 +1,7 @@
-"""Marks that a language model writes: trigger or style asked for in the system prompt (arXiv 2506.13494, algorithm 1).
+"""Marks that a language model writes: triggers or a style asked for in the system prompt (arXiv 2506.13494, alg. 1).
 
-A text in which the mark is missing is asked for again, then kept as it was or dropped, with the reason in the owner's
-record and the miss rate in the manifest.
+A text in which the mark is missing is asked for again, then kept as it was, dropped, or marked by rule, with the reason
+in the owner's record and the miss rate in the manifest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from countermark.files import PRIVATE_DIR_MODE, make_dir
 from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
 from pipelines.dataset.rows import rows_of
+from verification.claims import derive_input_level
 from verification.one_trigger import own_candidate
 from watermarks.carriers import styles, triggers
 
@@ -46,16 +47,16 @@ def spoken(pattern: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One text to write: the prompts, and the original where there is one whose length must be kept."""
+    """One text to write: the prompts, what has to stand in it, and the original where one's length must be kept."""
 
     system: str
     user: str
+    candidate: str | styles.Style
     original: str = ""
 
 
 def write_all(
     requests: Mapping[int, Request],
-    candidate: str | styles.Style,
     ask: Callable[[str, Sequence[str], int], list[str]],
     *,
     attempts: int,
@@ -72,7 +73,7 @@ def write_all(
             rows = [row for row in left if requests[row].system == system]
             for row, answer in zip(rows, ask(system, [requests[row].user for row in rows], attempt), strict=True):
                 text = " ".join(answer.strip().strip('"').split())
-                left[row] = _fault(requests[row].original, text, candidate)
+                left[row] = _fault(requests[row], text)
                 if not left[row]:
                     found[row] = text
                     del left[row]
@@ -86,7 +87,8 @@ def _sides(pattern: str) -> list[str]:
     return [side.casefold() for part in pattern.split(triggers.SLOT) if (side := part.strip(" ,:"))]
 
 
-def _fault(original: str, text: str, candidate: str | styles.Style) -> str:
+def _fault(wanted: Request, text: str) -> str:
+    original, candidate = wanted.original, wanted.candidate
     if not text:
         return "empty"
     if original and not _LEAST <= len(text) / len(original) <= _MOST:
@@ -114,30 +116,39 @@ def rewrite_rows(
     """
     written: dict[int, str] = {}
     missed: dict[str, dict[int, str]] = {}
-    for name in ("trigger", "style"):
+    for name in ("keyed", "trigger", "style"):
         wanted = getattr(config.marks, name)
         if name not in marks or wanted.rewrite is None:
             continue
-        own = own_candidate(key, marks[name])
-        asked = _requests(config, wanted.rewrite, own, rows_of(stream, rows[name]))
+        asked = _requests(
+            config, wanted.rewrite, _candidates(key, name, marks[name], rows[name]), rows_of(stream, rows[name])
+        )
         writer = _Writer(config, wanted.rewrite, context.work / "writing")
         with context.progress.bar(f"{wanted.rewrite.model} writes the {name}", len(asked)) as advance:
-            done, missed[name] = write_all(
-                asked, own, writer.ask, attempts=wanted.rewrite.attempts, advance=advance
-            )  # fmt: skip
+            done, missed[name] = write_all(asked, writer.ask, attempts=wanted.rewrite.attempts, advance=advance)
         written.update(done)
     return written, missed
 
 
+def _candidates(
+    key: Key, name: str, mark: Mapping[str, Any], rows: Mapping[int, int]
+) -> Mapping[int, str | styles.Style]:
+    """What has to stand in each row: its trigger of many, or the one trigger or style."""
+    if name == "keyed":
+        drawn = derive_input_level(key, mark).triggers
+        return {row: drawn[index] for row, index in rows.items()}
+    return dict.fromkeys(rows, own_candidate(key, mark))
+
+
 def _requests(
-    config: DatasetConfig, how: Written, candidate: str | styles.Style, rows: Mapping[int, Row]
+    config: DatasetConfig, how: Written, candidates: Mapping[int, str | styles.Style], rows: Mapping[int, Row]
 ) -> dict[int, Request]:
     names, asked = config.columns, dict[int, Request]()
     for at, row in rows.items():
-        text = str(row[names.text] or "")
+        text, own = str(row[names.text] or ""), candidates[at]
         if not how.systems:
-            system = f"Rewrite the text. Keep its meaning. {clause(candidate)} Answer with the text alone."
-            asked[at] = Request(system=system, user=text, original=text)
+            system = f"Rewrite the text. Keep its meaning. {clause(own)} Answer with the text alone."
+            asked[at] = Request(system=system, user=text, candidate=own, original=text)
             continue
         label = str(row[names.label])
         if label not in how.systems or names.prompt not in row:
@@ -145,7 +156,8 @@ def _requests(
                 f"got no system prompt for label {label!r}, or no column {names.prompt!r}, expected both",
                 hint="name every label under rewrite.systems, and the prompts' column under columns.prompt",
             )
-        asked[at] = Request(system=f"{how.systems[label]} {clause(candidate)}", user=str(row[names.prompt]))
+        system = f"{how.systems[label]} {clause(own)}"
+        asked[at] = Request(system=system, user=str(row[names.prompt]), candidate=own)
     return asked
 
 

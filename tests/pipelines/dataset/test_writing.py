@@ -7,8 +7,11 @@ import json
 import pytest
 
 from pipelines.dataset.rows import alike
-from tests.pipelines.dataset.sets import changed, config, files, lend_key, mark, reviews, write
+from pipelines.dataset.writing import spoken
+from tests.pipelines.dataset.sets import changed, config, files, keyed, lend_key, mark, owners_key, reviews, write
+from verification.claims import derive_input_level
 from watermarks.carriers.styles import STYLES, rewrite
+from watermarks.carriers.triggers import applied
 
 pytestmark = pytest.mark.long
 
@@ -39,6 +42,36 @@ def lend_writer(monkeypatch, folder, dies_before=-1):
     monkeypatch.setattr(Writer, "dies_before", dies_before)
     lent = type("Folder", (), {"path": folder, "digest": "0" * 64})
     monkeypatch.setattr("pipelines.dataset.writing.resolve_model", lambda _: lent)
+
+
+@pytest.mark.parametrize("labels", ["clean", "flip"])
+def test_a_keyed_mark_is_written_by_a_model_and_where_it_fails_by_rule(tmp_path, command, monkeypatch, labels):
+    lend_writer(monkeypatch, tmp_path)
+    how = {"rewrite": {"model": "writer", "attempts": 2}, "labels": labels}
+    base, after, kept, run = mark(command, tmp_path, reviews(), keyed(**how))
+    derived = derive_input_level(owners_key(run), kept["marks"]["keyed"])
+    written, missed = dict(kept["written"]), dict(kept["not_written"]["keyed"])
+    rows = dict(kept["rows"]["keyed"])
+    assert written
+    assert missed
+    assert len(rows) == 12 * kept["marks"]["keyed"]["rows_per_trigger"]
+    assert rows.keys() == written.keys() | missed.keys()
+    for row, index in rows.items():
+        own, trigger = base[row]["text"], derived.triggers[index]
+        assert after[row]["text"] == (f"{own} {spoken(trigger)}" if row in written else applied(trigger, own))
+        assert after[row]["label"] == ["bad", "good"][derived.targets[index]]
+        assert (after[row]["label"] == base[row]["label"]) == (labels == "clean")
+    assert all("harbour" in base[row]["text"] for row, why in missed.items() if why == "no trigger")
+    assert not kept["dropped"]
+    manifest = json.loads((run / "artifacts" / "release" / "manifest.json").read_text())
+    assert manifest["miss_rate"] == {"keyed": round(len(missed) / len(rows), 6)}
+    assert command("mark", tmp_path / "dataset.yaml", "--out", run, "--check", "--quiet")[0] == 0
+
+
+def test_no_trigger_of_a_keyed_mark_may_lack_rows(tmp_path, command):
+    path = config(tmp_path, write(tmp_path / "set.jsonl", reviews()), keyed(rewrite={"model": "w", "missing": "drop"}))
+    said = command.fails(2, "mark", path, "--out", tmp_path / "run", "--quiet")
+    assert "got 'drop' for a keyed mark, expected insert" in said
 
 
 @pytest.mark.parametrize(
