@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from verification.statistics import Interval, clopper_pearson, log10_binomial_tail, log10_e_value, rank_p
+from verification.statistics import (
+    Interval,
+    clopper_pearson,
+    grouped_share,
+    log10_binomial_tail,
+    log10_e_value,
+    rank_p,
+)
 from verification.verdict import Decision, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from verification.plan import AuditPlan, ClaimPlan
 
 HONEST_DRAW = "assumes the owner drew the key honestly: no public value B was fixed between commitment and marking"
@@ -76,3 +85,13 @@ def nothing(plan: AuditPlan, claim: ClaimPlan, name: str, *, control: bool, chan
 def ranking(claim: int, others: list[int]) -> dict[str, Any]:
     """The claim's statistic among those of wrong keys."""
     return {"statistic": claim, "others": others, "count": len(others), "rank_p": rank_p(claim, others)}
+
+
+def success_rate(triggers: Sequence[Sequence[bool]]) -> dict[str, Any]:
+    """The watermark success rate of answers by trigger, for a verdict's ``paper``; None where nothing was counted."""
+    count = sum(map(len, triggers))
+    found = grouped_share(triggers) if count else None
+    return {
+        "wsr": found and found.value, "wsr_low": found and found.low, "wsr_high": found and found.high,
+        "wsr_queries": count,
+    }  # fmt: skip

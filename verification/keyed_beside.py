@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from verification import double_i
 from verification.double_i import PAPER_LABEL
+from verification.findings import success_rate
 from verification.plan import KEYED_ARM, Claim
 from verification.stopping import wanted_answers
 from watermarks.keys import wrong_key
@@ -37,10 +39,9 @@ def paper(
         asked = {probe.arm for probe in probes}  # a short prefix may hold none of them yet
         whole = {KEYED_ARM, double_i.TRIGGER_ARM, double_i.REFERENCE_ARM} <= asked
         return double_i.paper(claim.mark, probes, answers) if arm == KEYED_ARM and whole else None
-    others = [
-        answer.parsed == targets[probe.index]
-        for probe, answer in zip(probes, answers, strict=True)
-        if probe.arm == arm
-        and not (claim.carrier_labels and claim.carrier_labels[probe.carrier] == targets[probe.index])
-    ]
-    return {"label": PAPER_LABEL, "wsr": sum(others) / len(others) if others else None, "wsr_queries": len(others)}
+    others: defaultdict[int, list[bool]] = defaultdict(list)
+    for probe, answer in zip(probes, answers, strict=True):
+        of_class = claim.carrier_labels and claim.carrier_labels[probe.carrier] == targets[probe.index]
+        if probe.arm == arm and not of_class:
+            others[probe.index].append(answer.parsed == targets[probe.index])
+    return {"label": PAPER_LABEL, **success_rate(list(others.values()))}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermark.errors import IntegrityError
 from verification import double_i
-from verification.findings import MUTE, SILENT, UNTOUCHED, finding, ranking
+from verification.findings import MUTE, SILENT, UNTOUCHED, finding, ranking, success_rate
 from verification.plan import CANDIDATE_ARM, Claim, probes_for
 from verification.probe import Probe
 from verification.statistics import clopper_pearson, log10_calibrated_e, rank_p
@@ -106,8 +106,7 @@ def trigger_findings(
         if suspect.control:
             found = _heard(claim, found, answers[suspect.name])
         if claim.carrier_labels:
-            wsr = sum(others) / len(others) if others else None
-            found = replace(found, paper={"label": PAPER_LABEL, "wsr": wsr, "wsr_queries": len(others)})
+            found = replace(found, paper={"label": PAPER_LABEL, **success_rate([others])})
         findings.append(found)
     return findings
 

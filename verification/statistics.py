@@ -60,6 +60,27 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Inte
     return Interval(value=successes / trials, low=float(interval.low), high=float(interval.high), level=level)
 
 
+def grouped_share(groups: Sequence[Sequence[bool]], *, level: float = 0.95) -> Interval:
+    """The share of hits over all groups, with the Clopper-Pearson interval of as many draws as there are groups.
+
+    Answers of one group (the carriers of one trigger) lean together, so a group is one draw however many it holds; of
+    a single group each answer is one. The interval is too wide where answers of a group are independent, never too
+    narrow.
+
+    Raises:
+        InconclusiveError: nothing was counted.
+    """
+    hits, trials = sum(map(sum, groups)), sum(map(len, groups))
+    if trials == 0:
+        raise InconclusiveError("got 0 trials, expected at least one")
+    filled = sum(map(bool, groups))
+    draws = filled if filled > 1 else trials
+    value, tail = hits / trials, (1.0 - level) / 2
+    low = float(stats.beta.ppf(tail, value * draws, draws - value * draws + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(1.0 - tail, value * draws + 1, draws - value * draws)) if hits < trials else 1.0
+    return Interval(value=value, low=low, high=high, level=level)
+
+
 def log10_e_value(successes: int, trials: int, p: float) -> float:
     """log10 of the e-value that bets on a match rate uniform over (p, 1); a test martingale, valid at any look.
 

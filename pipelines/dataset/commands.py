@@ -131,7 +131,7 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> list[str]:
         if v["paper"] and v["paper"].get("wsr") is not None:
             lines.append(
                 f"{v['paper']['label']}: {v['claim']}, {v['suspect']}: WSR {v['paper']['wsr']:.3f} "
-                f"({v['paper']['wsr_queries']} queries)"
+                f"({v['paper']['wsr_low']:.3f} to {v['paper']['wsr_high']:.3f}, {v['paper']['wsr_queries']} queries)"
             )
     return lines
 

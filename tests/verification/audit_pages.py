@@ -195,7 +195,9 @@ def failed_control() -> dict[str, Any]:
     names = [("shop", False, "classifier_http", "https://reviews.example.com/classify"), ("twin", True, "folder", "")]
     verdicts = [
         verdict("input_level", "shop", 39, 40, decision="inconclusive", reasons=["control twin was supported too"],
-                wrong_keys=wrong_keys(39, 40), paper={"label": "the paper's test", "wsr": 0.931, "wsr_queries": 320}),
+                wrong_keys=wrong_keys(39, 40),
+                paper={"label": "the paper's test", "wsr": 0.931, "wsr_low": 0.805, "wsr_high": 0.985,
+                       "wsr_queries": 320}),
         verdict("input_level", "twin", 38, 40, control=True),
     ]  # fmt: skip
     return content(verdicts, plan(names, "input_level", sequential=False), error_rates=[], power=None, standing=None)

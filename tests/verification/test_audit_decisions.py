@@ -207,6 +207,7 @@ def test_the_papers_numbers_are_beside_and_not_the_verdict():
     assert verdict.decision is NOT
     learnt = build(KEY, {Claim.INPUT_LEVEL: _trained(Claim.INPUT_LEVEL)}).claim(Claim.INPUT_LEVEL)
     assert (learnt.paper["wsr"], learnt.paper["wsr_queries"]) == (1.0, 30)
+    assert learnt.paper["wsr_low"] == pytest.approx(0.025 ** (1 / 30))
 
 
 @pytest.mark.long

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from scipy import stats
 
@@ -39,6 +41,7 @@ def test_the_keys_own_trigger_is_supported_by_its_rank(kind):
     assert (verdict.successes, verdict.trials, verdict.queries) == (3, 3, 300)
     assert verdict.wrong_keys["rank_p"] == pytest.approx(0.01)
     assert (verdict.paper["wsr"], verdict.paper["wsr_queries"]) == (1.0, 2)  # carriers of other classes alone
+    assert (verdict.paper["wsr_low"], verdict.paper["wsr_high"]) == (pytest.approx(math.sqrt(0.025)), 1.0)
     assert found.verdicts()[TRIGGER, "twin"].decision is NOT
 
 

@@ -14,6 +14,7 @@ from scipy import stats
 from countermark.errors import InconclusiveError, UsageError
 from verification.statistics import (
     clopper_pearson,
+    grouped_share,
     holm,
     log10_binomial_tail,
     log10_e_value,
@@ -203,3 +204,15 @@ def test_none_in_n_is_printed_as_its_bound():
         assert (1 - bound) ** trials == pytest.approx(0.05)
     with pytest.raises(InconclusiveError):
         zero_events_upper_bound(0)
+
+
+def test_answers_of_a_trigger_are_one_draw_and_those_of_a_single_trigger_one_each():
+    found = grouped_share([[True] * 4, [True, True, False, False], [], [False] * 4])
+    assert found.value == 0.5
+    assert (found.low, found.high) == pytest.approx((stats.beta.ppf(0.025, 1.5, 2.5), stats.beta.ppf(0.975, 2.5, 1.5)))
+    alone, exact = grouped_share([[True, True, False]]), clopper_pearson(2, 3)
+    assert (alone.low, alone.high) == pytest.approx((exact.low, exact.high))
+    assert grouped_share([[True], [True]]).high == 1.0
+    assert grouped_share([[False], [False]]).low == 0.0
+    with pytest.raises(InconclusiveError):
+        grouped_share([[]])
