@@ -89,8 +89,8 @@ def wsr() -> list[Row]:
 
 
 def over_models(rates_: Sequence[float]) -> tuple[float, float, float]:
-    """Mean over models, who all answer the same texts, with Student's interval; of one model, that over its texts."""
-    if len(rates_) > 1:
+    """Mean over models, who all answer the same texts, with Student's interval; that over texts where none differ."""
+    if len(set(rates_)) > 1:
         mean, low, high = clustered(rates_)
         return mean, low, min(1.0, high)
     found = clopper_pearson(round(rates_[0] * OTHERS), OTHERS)
