@@ -80,7 +80,7 @@ def wsr() -> list[Row]:
             value, low, high = over_models([rate[index] for rate in each])
             rows.append(
                 row(
-                    f"{label}{what}, {len(each)} models", value, low=low, high=high,
+                    f"{label}{what}, {len(each)} model{'s'[: len(each) > 1]}", value, low=low, high=high,
                     bar=(">=", bar) if bar and not what else None, trials=OTHERS * len(each), seconds=seconds[group],
                     command=COMMAND,
                 )
