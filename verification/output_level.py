@@ -21,7 +21,7 @@ from verification.findings import UNTOUCHED, finding, ranking
 from verification.opening import needs_key
 from verification.plan import WRONG_KEY_ARM, Claim, PlannedSuspect
 from verification.probe import Probe
-from verification.signflip import MOST_UNITS, Excess, sign_flip, statistic_of
+from verification.signflip import MOST_UNITS, Excess, PairExcess, sign_flip, statistic_of
 from verification.statistics import Interval, log10_calibrated_e
 from verification.verdict import Decision, Verdict
 from watermarks.carriers import initials, lexical
@@ -63,7 +63,7 @@ def _lexicon(pairs: tuple[tuple[tuple[str, str], ...], ...]) -> lexical.Lexicon:
 def lexical_excesses(mark: Mapping[str, Any], texts: Sequence[str]) -> list[Excess]:
     """How far ``texts`` lean to each pair's second expression, beyond the baseline."""
     return [
-        Excess(count=second, of=first + second, expected=(b + _PRIOR) / (a + b + 2 * _PRIOR))
+        PairExcess(count=second, of=first + second, expected=(b + _PRIOR) / (a + b + 2 * _PRIOR))
         for (first, second), (a, b) in zip(lexicon_of(mark).counts(texts), mark["baseline"], strict=True)
     ]
 

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 SCALE = 64
 CLIP = 3.0
 """No unit weighs more than three: a habit of the text in one frequent unit must not drown all others."""
+SHIFT = 2.0
+"""How far a marked text is taken to move a pair's log odds: the preferred side becomes e^2 times as likely."""
+HABIT = 12.0
+"""How firmly an innocent text keeps to a pair's usual share: as one does who counted a dozen. A model that was trained
+on the unmarked set keeps to it more firmly, one that never saw it less.
+"""
+PAIR_CLIP = 5.0
+"""No pair weighs more than five units of log likelihood."""
 MOST_UNITS = 512
 """So many fair signs have no pattern whose probability underflows a double."""
 
@@ -50,6 +58,29 @@ class Excess:
         spread = math.sqrt(self.of * self.expected * (1.0 - self.expected) + 0.25)
         standardised = (self.count - self.of * self.expected) / spread
         return round(SCALE * max(-CLIP, min(CLIP, standardised)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairExcess(Excess):
+    """What a text does in a pair of synonyms, of which a mark makes one side likelier whatever the usual share is.
+
+    Weighed by half the log likelihood ratio of the two coins, which no other weight beats where its law is right
+    (Neyman and Pearson): the count is beta-binomial about the usual share, its odds shifted up or down by the coin.
+    Where the law is wrong, power is lost and not validity: the weight is a function of the text alone.
+    """
+
+    @property
+    def weight(self) -> int:
+        usual = math.log(self.expected / (1.0 - self.expected))
+        up, down = (1.0 / (1.0 + math.exp(-(usual + shift))) for shift in (SHIFT, -SHIFT))
+        ratio = (self._log_likelihood(up) - self._log_likelihood(down)) / 2
+        return round(SCALE * max(-PAIR_CLIP, min(PAIR_CLIP, ratio)))
+
+    def _log_likelihood(self, share: float) -> float:
+        """Of the count, beta-binomial about ``share``; without the terms that do not depend on it."""
+        one, other = HABIT * share, HABIT * (1.0 - share)
+        counted = math.lgamma(one + self.count) + math.lgamma(other + self.of - self.count)
+        return counted - math.lgamma(one) - math.lgamma(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,28 @@ from scipy import stats
 
 from countermark.errors import InconclusiveError, UsageError
 from tests.support import key_of
-from verification.signflip import CLIP, MOST_UNITS, SCALE, Excess, sign_flip, statistic_of
+from verification.signflip import (
+    CLIP,
+    HABIT,
+    MOST_UNITS,
+    PAIR_CLIP,
+    SCALE,
+    SHIFT,
+    Excess,
+    PairExcess,
+    sign_flip,
+    statistic_of,
+)
 from verification.statistics import log10_binomial_tail, log10_calibrated_e
 
-
-def _excess(count, more, expected):
-    return Excess(count=count, of=count + more, expected=expected)
+KINDS = (Excess, PairExcess)
 
 
-EXCESSES = st.builds(_excess, st.integers(0, 40), st.integers(0, 40), st.floats(0.001, 0.999))
+def _excess(kind, count, more, expected):
+    return kind(count=count, of=count + more, expected=expected)
+
+
+EXCESSES = st.builds(_excess, st.sampled_from(KINDS), st.integers(0, 40), st.integers(0, 40), st.floats(0.001, 0.999))
 EVEN = Excess(count=1, of=1, expected=0.5)  # all of one weight: ties everywhere
 NONE = Excess(count=0, of=0, expected=0.5)
 
@@ -81,7 +94,7 @@ def test_equal_weights_are_the_binomial(units, data):
 def test_the_other_side_turned_round_is_the_same_evidence(excesses, random):
     assume(any(e.weight for e in excesses))
     coins = [random.randrange(2) for _ in excesses]
-    turned = [Excess(count=e.of - e.count, of=e.of, expected=1.0 - e.expected) for e in excesses]
+    turned = [type(e)(count=e.of - e.count, of=e.of, expected=1.0 - e.expected) for e in excesses]
     flipped = sign_flip(turned, [1 - c for c in coins])
     found = sign_flip(excesses, coins)
     assert flipped.statistic == pytest.approx(found.statistic, abs=len(excesses))  # 1 - p rounds once
@@ -92,14 +105,25 @@ def test_the_other_side_turned_round_is_the_same_evidence(excesses, random):
 @given(EXCESSES)
 def test_a_weight_is_bounded_and_grows_with_the_count(excess):
     assert isinstance(excess.weight, int)
-    assert abs(excess.weight) <= CLIP * SCALE
+    assert abs(excess.weight) <= (PAIR_CLIP if isinstance(excess, PairExcess) else CLIP) * SCALE
     if excess.count < excess.of:
-        assert Excess(count=excess.count + 1, of=excess.of, expected=excess.expected).weight >= excess.weight
+        assert type(excess)(count=excess.count + 1, of=excess.of, expected=excess.expected).weight >= excess.weight
 
 
-def test_a_loud_unit_is_one_trial():
-    loud = Excess(count=10_000, of=10_000, expected=0.5)
-    assert loud.weight == CLIP * SCALE
+@given(st.integers(0, 30), st.integers(0, 30), st.floats(0.01, 0.99))
+def test_a_pair_weighs_half_the_log_likelihood_ratio_of_its_coins(count, more, expected):
+    odds = expected / (1 - expected)
+    up, down = (odds * math.exp(s) / (1 + odds * math.exp(s)) for s in (SHIFT, -SHIFT))
+    laws = [stats.betabinom(count + more, HABIT * share, HABIT * (1 - share)) for share in (up, down)]
+    ratio = (laws[0].logpmf(count) - laws[1].logpmf(count)) / 2
+    weight = PairExcess(count=count, of=count + more, expected=expected).weight
+    assert weight == pytest.approx(SCALE * max(-PAIR_CLIP, min(PAIR_CLIP, ratio)), abs=0.51)
+
+
+@pytest.mark.parametrize(("kind", "clip"), [(Excess, CLIP), (PairExcess, PAIR_CLIP)])
+def test_a_loud_unit_is_one_trial(kind, clip):
+    loud = kind(count=10_000, of=10_000, expected=0.5)
+    assert loud.weight == clip * SCALE
     assert sign_flip([loud], [1]).log10_p == pytest.approx(math.log10(0.5))
     assert sign_flip([loud], [0]).log10_p == 0.0
 
