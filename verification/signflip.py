@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 SCALE = 64
 CLIP = 3.0
-"""No unit weighs more than three: a habit of the text in one frequent unit must not drown all others."""
+"""No standardised excess counts for more: a habit of the text in one frequent unit must not drown all others."""
 SHIFT = 2.0
-"""How far a marked text is taken to move a pair's log odds: the preferred side becomes e^2 times as likely."""
+"""How far a marked text is taken to move a pair's log odds: the preferred side's become e^2 times as high."""
 HABIT = 12.0
 """How firmly an innocent text keeps to a pair's usual share: as one does who counted a dozen. A model that was trained
 on the unmarked set keeps to it more firmly, one that never saw it less.

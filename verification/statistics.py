@@ -63,9 +63,8 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Inte
 def grouped_share(groups: Sequence[Sequence[bool]], *, level: float = 0.95) -> Interval:
     """The share of hits over all groups, with the Clopper-Pearson interval of as many draws as there are groups.
 
-    Answers of one group (the carriers of one trigger) lean together, so a group is one draw however many it holds; of
-    a single group each answer is one. The interval is too wide where answers of a group are independent, never too
-    narrow.
+    Answers of one group (the carriers of one trigger) lean together, so a group is one draw however many it holds;
+    groups of unequal size are worth fewer (Kish's effective number). Of a single group each answer is a draw.
 
     Raises:
         InconclusiveError: nothing was counted.
@@ -73,8 +72,8 @@ def grouped_share(groups: Sequence[Sequence[bool]], *, level: float = 0.95) -> I
     hits, trials = sum(map(sum, groups)), sum(map(len, groups))
     if trials == 0:
         raise InconclusiveError("got 0 trials, expected at least one")
-    filled = sum(map(bool, groups))
-    draws = filled if filled > 1 else trials
+    several = sum(map(bool, groups)) > 1
+    draws = trials**2 / sum(len(group) ** 2 for group in groups) if several else trials
     value, tail = hits / trials, (1.0 - level) / 2
     low = float(stats.beta.ppf(tail, value * draws, draws - value * draws + 1)) if hits else 0.0
     high = float(stats.beta.ppf(1.0 - tail, value * draws + 1, draws - value * draws)) if hits < trials else 1.0

@@ -13,6 +13,8 @@ from pipelines.assets import resolve_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from transformers import PreTrainedModel
+
     from benchmarks.dataset_marks.classifiers import Marked, Recipe
 
 LANGUAGE_MODEL = "embedded:smollm2-135m-instruct"
@@ -116,9 +118,9 @@ def _suspicion(texts: Sequence[str]) -> list[list[float]]:
     return scores
 
 
-def _losses(model: Any, whole: list[int], others: list[list[int]]) -> tuple[float, list[float]]:  # noqa: ANN401
+def _losses(model: PreTrainedModel, whole: list[int], others: list[list[int]]) -> tuple[float, list[float]]:
     """Mean loss of ``whole``, and of texts that begin like it: what is shared is read once, and all that is not in one
-    row, in which no text sees another. That halves the work.
+    row, in which no text sees another.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -146,7 +148,7 @@ def _losses(model: Any, whole: list[int], others: list[list[int]]) -> tuple[floa
         logits = torch.cat([first[at - 1 : at] if at else own[:0], own[:-1]])
         loss = cross_entropy(logits, torch.tensor(other[max(at, 1) :], dtype=torch.long), reduction="sum")
         found.append(float(mine[: max(at - 1, 0)].sum() + loss) / max(1, len(other) - 1))
-    return float(mine.mean()), found
+    return float(mine.sum()) / max(1, len(whole) - 1), found
 
 
 def _alike(whole: Sequence[int], other: Sequence[int]) -> int:

@@ -210,6 +210,8 @@ def test_answers_of_a_trigger_are_one_draw_and_those_of_a_single_trigger_one_eac
     found = grouped_share([[True] * 4, [True, True, False, False], [], [False] * 4])
     assert found.value == 0.5
     assert (found.low, found.high) == pytest.approx((stats.beta.ppf(0.025, 1.5, 2.5), stats.beta.ppf(0.975, 2.5, 1.5)))
+    uneven = grouped_share([[True] * 3, [False]])  # worth 1.6 draws, not 2
+    assert uneven.low == pytest.approx(stats.beta.ppf(0.025, 1.2, 1.4))
     alone, exact = grouped_share([[True, True, False]]), clopper_pearson(2, 3)
     assert (alone.low, alone.high) == pytest.approx((exact.low, exact.high))
     assert grouped_share([[True], [True]]).high == 1.0

@@ -10,6 +10,7 @@ from pipelines.dataset.rows import alike
 from pipelines.dataset.writing import spoken
 from tests.pipelines.dataset.sets import changed, config, files, keyed, lend_key, mark, owners_key, reviews, write
 from verification.claims import derive_input_level
+from verification.one_trigger import own_candidate
 from watermarks.carriers.styles import STYLES, rewrite
 from watermarks.carriers.triggers import applied
 
@@ -66,6 +67,17 @@ def test_a_keyed_mark_is_written_by_a_model_and_where_it_fails_by_rule(tmp_path,
     manifest = json.loads((run / "artifacts" / "release" / "manifest.json").read_text())
     assert manifest["miss_rate"] == {"keyed": round(len(missed) / len(rows), 6)}
     assert command("mark", tmp_path / "dataset.yaml", "--out", run, "--check", "--quiet")[0] == 0
+
+
+def test_what_a_model_could_not_write_is_inserted_where_the_owner_wants_it(tmp_path, command, monkeypatch):
+    lend_writer(monkeypatch, tmp_path)
+    how = {"model": "writer", "attempts": 2, "missing": "insert"}
+    mark_ = {"trigger": {"share": 0.3, "families": ["phrases"], "choose": "random", "target": "bad", "rewrite": how}}
+    base, after, kept, run = mark(command, tmp_path, reviews(), mark_)
+    own, missed = own_candidate(owners_key(run), kept["marks"]["trigger"]), dict(kept["not_written"]["trigger"])
+    assert missed
+    assert len(kept["rows"]["trigger"]) == 72
+    assert all(after[row]["text"] == applied(own, base[row]["text"]) for row in missed)
 
 
 def test_no_trigger_of_a_keyed_mark_may_lack_rows(tmp_path, command):
