@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 
+from benchmarks.parts import shard_of
 from benchmarks.radioactivity import plots, score, texts
 from benchmarks.radioactivity.students import CLEAN, CONTROL, MARKED, answers, predictions
 from benchmarks.rows import show, write
@@ -33,11 +34,10 @@ def prepare(shard: int, shards: int) -> None:
 def main() -> None:
     """A shard of the work, or all of it and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shard", default="", help="I/N: the I-th of N parts of the preparation, and no table")
+    parser.add_argument("--shard", type=shard_of, help="I/N: the I-th of N parts of the preparation, and no table")
     options = parser.parse_args()
     if options.shard:
-        shard, shards = map(int, options.shard.split("/"))
-        prepare(shard, shards)
+        prepare(*options.shard)
         return
     prepare(0, 1)
     null = score.null()
