@@ -53,7 +53,7 @@ def run(area: str, parts: Mapping[str, Part], *, draw: Callable[[list[Row]], obj
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """ "1/3" to (0, 3): the first of three. An empty shard would be made in no time, and nobody would notice."""
+    """``1/3``, the first of three, as (0, 3). An empty shard would be made in no time, and nobody would notice."""
     first, _, of = text.partition("/")
     if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected I/N with I from 1 to N")

@@ -52,11 +52,24 @@ def has_bfloat16(device: str = "cpu") -> bool:
     return bool(mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
+def reading_device() -> str:
+    """Where models read and write text: ``cuda`` where there is one, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def reading_dtype(device: str = "cpu") -> torch.dtype:
-    """In which a model is loaded to read or write text: bfloat16 where that is fast, else float32."""
+    """In which a language model is loaded to read or write text: bfloat16 where that is fast, else float32."""
     import torch
 
     return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def reading() -> str:
+    """Device and dtype of the language models that this machine asks, as manifests say it: ``cpu, float32``."""
+    device = reading_device()
+    return f"{device}, {str(reading_dtype(device)).removeprefix('torch.')}"
 
 
 def keep_freed_memory() -> None:

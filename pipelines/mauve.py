@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
 AT_LEAST = 1000
@@ -33,7 +34,7 @@ def perplexity(
     *,
     batch_size: int = 8,
     max_length: int = 512,
-    device: str = "cpu",
+    device: str | None = None,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Measured:
@@ -41,7 +42,8 @@ def perplexity(
 
     A text's first token is predicted from nothing and not scored, unless the tokenizer puts one of its own before it.
     Texts are cut to ``max_length`` tokens; ``n`` is the number of texts. The interval is a bootstrap over texts (or
-    ``groups`` of them), each a pair of summed loss and token count.
+    ``groups`` of them), each a pair of summed loss and token count. The model runs on ``device``, by default on
+    :func:`countermark.libraries.reading_device`.
 
     Raises:
         UsageError: fewer than two texts, or no token to score.
@@ -50,9 +52,9 @@ def perplexity(
     from torch.nn.functional import cross_entropy
     from transformers import AutoModelForCausalLM
 
-    model = _load(AutoModelForCausalLM, folder, device)
+    model = _load(AutoModelForCausalLM, folder, device or libraries.reading_device())
     sums = np.zeros((len(texts), 2))
-    for rows, ids, mask in _batches(texts, folder, device, batch_size=batch_size, max_length=max_length):
+    for rows, ids, mask in _batches(texts, folder, model.device, batch_size=batch_size, max_length=max_length):
         with torch.inference_mode():
             logits = model(input_ids=ids, attention_mask=mask).logits
             for k, row in enumerate(rows):  # one by one: a whole batch in float32 would be gigabytes
@@ -67,11 +69,11 @@ def perplexity(
 
 
 def features(
-    texts: Sequence[str], folder: Path, *, batch_size: int = 8, max_length: int = 512, device: str = "cpu"
+    texts: Sequence[str], folder: Path, *, batch_size: int = 8, max_length: int = 512, device: str | None = None
 ) -> NDArray[np.float32]:
     """The last hidden state at the last token of each text under the model in ``folder``, one row a text.
 
-    Texts are cut to ``max_length`` tokens: cut both sides alike.
+    Texts are cut to ``max_length`` tokens: cut both sides alike. ``device`` is as in :func:`perplexity`.
 
     Raises:
         UsageError: a text without a token.
@@ -79,12 +81,12 @@ def features(
     import torch
     from transformers import AutoModel
 
-    model = _load(AutoModel, folder, device)
+    model = _load(AutoModel, folder, device or libraries.reading_device())
     found: dict[int, NDArray[np.float32]] = {}
-    for rows, ids, mask in _batches(texts, folder, device, batch_size=batch_size, max_length=max_length):
+    for rows, ids, mask in _batches(texts, folder, model.device, batch_size=batch_size, max_length=max_length):
         with torch.inference_mode():
             states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        last = states[range(len(rows)), mask.sum(1) - 1].float().cpu().numpy()
+        last = states[range(len(rows)), mask.sum(1) - 1].float().numpy(force=True)
         found.update(zip(rows, last, strict=True))
     if len(found) < len(texts) or not found:
         raise UsageError(f"got {len(texts) - len(found)} of {len(texts)} texts without a token, expected words in all")
@@ -198,7 +200,7 @@ def _load(kind: Any, folder: Path, device: str) -> Any:  # noqa: ANN401
 
 
 def _batches(
-    texts: Sequence[str], folder: Path, device: str, *, batch_size: int, max_length: int
+    texts: Sequence[str], folder: Path, device: torch.device, *, batch_size: int, max_length: int
 ) -> Iterator[tuple[list[int], Any, Any]]:
     """Batches of similar length, longest first: row indices, token ids, mask; padded on the right. No empty texts."""
     import torch

@@ -17,12 +17,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from countermark import libraries
 from countermark.errors import IntegrityError, UsageError
 from countermark.files import PRIVATE_DIR_MODE, append_line, locked, make_dir, storage_errors, sweep_partial
 from countermark.manifest import canonical_json, read_checked_json, write_checked_json
@@ -175,9 +177,11 @@ class RunFolder:
 
     def _remember(self, stage: str, seconds: float, digest: str) -> None:
         self._state["stages"][stage] = {"seconds": seconds, "digest": digest}
-        self._state["machine"] = {"cpus": os.cpu_count(), "python": platform.python_version()}
+        computed = {"computed": libraries.reading()} if "torch" in sys.modules else {}
+        machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
+        self._state["machine"] = self._state.get("machine", {}) | machine | computed
         write_checked_json(self.root / "run.json", self._state)
-        self._event("done", stage, digest=digest, seconds=seconds)
+        self._event("done", stage, digest=digest, seconds=seconds, **computed)
 
     def _event(self, event: str, stage: str, **fields: Any) -> None:  # noqa: ANN401
         body = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, "stage": stage, **fields}

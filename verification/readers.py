@@ -100,6 +100,7 @@ class LocalReader:
         self._model = AutoModelForQuestionAnswering.from_pretrained(
             folder, use_safetensors=True, attn_implementation="eager", **where
         ).eval()
+        self._model.to(libraries.reading_device())
         limit = getattr(self._model.config, "max_position_embeddings", max_length)
         if max_length > limit:
             raise UsageError(f"got max_length {max_length}, expected at most {limit}, the model's positions")
@@ -146,12 +147,12 @@ class LocalReader:
         import torch
 
         fields = [{k: v for k, v in window.items() if k not in {"parts", "offset_mapping"}} for window in windows]
-        encoded = self._tokenizer.pad(fields, padding_side="right", return_tensors="pt")
+        encoded = self._tokenizer.pad(fields, padding_side="right", return_tensors="pt").to(self._model.device)
         with torch.inference_mode():
             output = self._model(**encoded)
         for k, window in enumerate(windows):
             size = len(window["parts"])
-            yield output.start_logits[k, :size].numpy(), output.end_logits[k, :size].numpy()
+            yield output.start_logits[k, :size].numpy(force=True), output.end_logits[k, :size].numpy(force=True)
 
     def _best_span(
         self, window: dict[str, Any], starts: NDArray[np.floating], ends: NDArray[np.floating]

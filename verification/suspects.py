@@ -56,6 +56,7 @@ class LocalClassifier:
         self._model = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, attn_implementation="eager"
         ).eval()
+        self._model.to(libraries.reading_device())
         self.labels: list[str] = [name for _, name in sorted(self._model.config.id2label.items())]
 
     def ask(self, prompts: Sequence[str]) -> list[str]:
@@ -63,7 +64,7 @@ class LocalClassifier:
 
         encoded = self._tokenizer(
             list(prompts), padding=True, truncation=True, max_length=self._max_length, return_tensors="pt"
-        )
+        ).to(self._model.device)
         with torch.inference_mode():
             labels = self._model(**encoded).logits.argmax(-1).tolist()
         return [self._model.config.id2label[label] for label in labels]
@@ -73,7 +74,7 @@ class LocalChatModel:
     """A causal language model in a local folder, with a LoRA adapter or not, asked through its chat template.
 
     One without a template is asked in Alpaca's form, as :mod:`training` trains it. Greedy at temperature 0; else
-    sampled, with a seed of the prompts and of ``seed``.
+    sampled, with a seed of the prompts and of ``seed``. It runs on :func:`countermark.libraries.reading_device`.
     """
 
     def __init__(
@@ -102,19 +103,20 @@ class LocalChatModel:
         )
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         self._tokenizer.chat_template = libraries.chat_template(self._tokenizer.chat_template)
+        device = libraries.reading_device()
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=libraries.reading_dtype(),
+            dtype=libraries.reading_dtype(device),
         )
         if adapter is not None:
             from peft import PeftModel
 
             # merged: the same answers for a third of the time of a separate adapter
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-        self._model = model.eval()
+        self._model = model.to(device).eval()
 
     def under(self, system: str | None, *, seed: int) -> LocalChatModel:
         """The same loaded model under another system prompt and seed."""
@@ -143,15 +145,16 @@ class LocalChatModel:
 
         shared = _common_prefix(ids) if len(ids) > 1 else 0
         encoded = self._tokenizer.pad({"input_ids": [each[shared:] for each in ids]}, return_tensors="pt")
+        encoded = encoded.to(self._model.device)
         tokens, mask, cache = encoded["input_ids"], encoded["attention_mask"], None
         with torch.inference_mode():
             if shared:
-                prefix = torch.tensor([ids[0][:shared]])
+                prefix = torch.tensor([ids[0][:shared]], device=tokens.device)
                 cache = DynamicCache(config=self._model.config)
                 self._model(prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
                 cache.batch_repeat_interleave(len(ids))
                 tokens = torch.cat([prefix.expand(len(ids), -1), tokens], dim=1)
-                mask = torch.cat([torch.ones(len(ids), shared, dtype=mask.dtype), mask], dim=1)
+                mask = torch.cat([mask.new_ones(len(ids), shared), mask], dim=1)
             output = self._model.generate(
                 input_ids=tokens, attention_mask=mask, past_key_values=cache, max_new_tokens=self._max_new_tokens,
                 **self._sampling(ids),
@@ -172,7 +175,7 @@ class LocalChatModel:
         import torch
 
         with torch.inference_mode():
-            logits = self._model(torch.tensor([list(ids)])).logits[0]
+            logits = self._model(torch.tensor([list(ids)], device=self._model.device)).logits[0]
         found: list[int] = logits.argmax(-1).tolist()
         return found
 

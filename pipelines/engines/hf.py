@@ -35,7 +35,7 @@ class HFEngine:
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = libraries.reading_device()
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,

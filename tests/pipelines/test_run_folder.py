@@ -283,3 +283,21 @@ def test_events_are_one_json_line_each_and_clocks_stay_out_of_manifests(fake, ro
     manifests = "".join(p.read_text() for p in (root / "artifacts").glob("*/manifest.json"))
     assert all(e["time"] not in manifests for e in events)
     assert str(root) not in manifests
+
+
+def test_what_models_are_read_in_is_logged_beside_the_clock(fake, root, monkeypatch):
+    monkeypatch.setattr("countermark.libraries.reading", lambda: "cuda, bfloat16")
+    loaded = dict(sys.modules)
+    for name, modules in (
+        ("light", {k: v for k, v in loaded.items() if k != "torch"}),
+        ("models", loaded | {"torch": 1}),
+    ):
+        monkeypatch.setattr(sys, "modules", modules)
+        fake.both(root / name)
+    said = {
+        name: [json.loads(line).get("computed") for line in (root / name / "events.jsonl").read_text().splitlines()]
+        for name in ("light", "models")
+    }
+    assert said == {"light": [None] * 4, "models": [None, "cuda, bfloat16"] * 2}
+    machine = json.loads((root / "models" / "run.json").read_text())["body"]["machine"]
+    assert machine["computed"] == "cuda, bfloat16"

@@ -85,3 +85,23 @@ def test_a_model_without_a_template_is_asked_as_it_would_be_trained(folder, tmp_
     said = LocalChatModel("bare", bare, max_new_tokens=4).ask(prompts)
     assert said == LocalChatModel("own", own, max_new_tokens=4).ask(prompts)
     assert said != LocalChatModel("toy", folder, max_new_tokens=4).ask(prompts)
+
+
+def test_model_and_tokens_are_on_the_reading_device(folder, monkeypatch):
+    """Torch's ``meta`` device stands in for a GPU: it computes shapes alone, so that no answer comes of it."""
+    monkeypatch.setattr(libraries, "reading_device", lambda: "meta")
+    seen: set[str] = set()
+
+    def look(module, inputs):
+        tensors = [*inputs, *module.parameters(recurse=False)]
+        seen.update(each.device.type for each in tensors if isinstance(each, torch.Tensor))
+
+    suspect, hook = LocalChatModel("toy", folder), torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        for ask in (lambda: suspect.ask([HEAD + "a", HEAD + "b"]), lambda: suspect.likeliest([5, 9])):
+            with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+                ask()
+            assert seen == {"meta"}
+            seen.clear()
+    finally:
+        hook.remove()
