@@ -80,7 +80,12 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     dropped = _unwritten(config, placed, missed)
     wear = Wear.of(key, config, placed.marks, placed.rows, labels, written=written)
     with context.progress.bar("mark rows", count) as advance:
-        files = _write(stream, wear, dropped, out, advance)
+        files, read = _write(stream, wear, dropped, out, advance)
+    if read != count:
+        raise UsageError(
+            f"got {count} rows of {config.dataset} at one reading and {read} at the next, expected as many",
+            hint="it changed meanwhile: mark a copy",
+        )
     _refuse_idle(wear)
     record = {
         "marks": placed.marks,
@@ -225,7 +230,10 @@ def _worded(text: str) -> str:
     return text if " " in text.strip() else " ".join(a + b for a, b in pairwise(text))
 
 
-def _write(stream: Stream, wear: Wear, dropped: set[int], out: Path, advance: Callable[[int], None]) -> list[str]:
+def _write(
+    stream: Stream, wear: Wear, dropped: set[int], out: Path, advance: Callable[[int], None]
+) -> tuple[list[str], int]:
+    """Names of the shards, and how many rows the dataset had."""
     from pipelines.shards import ShardWriter
 
     at = 0
@@ -236,7 +244,7 @@ def _write(stream: Stream, wear: Wear, dropped: set[int], out: Path, advance: Ca
             writer.write(marked.take([i for i in range(batch.num_rows) if i not in gone]) if gone else marked)
             at += batch.num_rows
             advance(batch.num_rows)
-    return sorted(path.name for path in (out / DATA).iterdir())
+    return sorted(path.name for path in (out / DATA).iterdir()), at
 
 
 def _card(config: DatasetConfig, stream: Stream, count: int) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.dataset import marking
 from pipelines.dataset.placing import set_aside
 from pipelines.dataset.rows import alike
 from tests.pipelines.dataset.sets import (
@@ -69,6 +70,22 @@ def test_schema_and_metadata_of_parquet_stay(tmp_path, command):
     assert made.equals(base)
     assert made.metadata[b"mine"] == b"kept"
     assert pq.read_table(shard).column("label").to_pylist() == table.column("label").to_pylist()
+
+
+@pytest.mark.parametrize("most", [None, -1], ids=["longer", "shorter"])
+def test_a_dataset_that_changes_between_two_readings_is_refused(tmp_path, command, monkeypatch, most):
+    path, decide = write(tmp_path / "set.jsonl", reviews()), marking.decide
+
+    def meanwhile(*inputs):
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:most] if most else [*lines, lines[0]]), "utf-8")
+        return decide(*inputs)
+
+    monkeypatch.setattr(marking, "decide", meanwhile)
+    code, _, err = command("mark", config(tmp_path, path, keyed()), "--out", tmp_path / "run", "--quiet")
+    assert code == 2
+    assert f"rows of {path} at one reading" in err
+    assert not (tmp_path / "run" / "artifacts" / "release").exists()
 
 
 def test_the_release_is_what_a_push_and_datasets_expect(tmp_path, command):
