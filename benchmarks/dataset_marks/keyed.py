@@ -49,9 +49,10 @@ def share() -> list[Row]:
         hits, trials, classes = matches(recipe)
         marked_rows = round(mark["share"] * recipe.rows)
         flipped = ", labels flipped" if mark.get("labels") == "flip" else ""
+        how = "random" if flipped else mark["choose"]
         name = (
             f"keyed, {recipe.task} {recipe.rows} rows, {100 * mark['share']:g} %: {trials} triggers x "
-            f"{marked_rows // mark['triggers']} {mark['choose']} rows{flipped}, {mark['words']} words, {recipe.model}, "
+            f"{marked_rows // mark['triggers']} {how} rows{flipped}, {mark['words']} words, {recipe.model}, "
             f"seed {recipe.seed}"
         )
         found, tail = clopper_pearson(hits, trials), log10_binomial_tail(hits, trials, 1 / classes)
