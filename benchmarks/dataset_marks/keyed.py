@@ -26,6 +26,10 @@ KEYED = [
     (Recipe(marks=keyed(40, 0.10)), False),
     (Recipe(marks=keyed(20, 0.10)), False),
     (Recipe(marks=keyed(40, 0.05)), False),
+    # less of the set for the same evidence: fewer triggers, or longer ones
+    *((Recipe(marks=keyed(30, 0.15), seed=seed), False) for seed in range(2)),
+    *((Recipe(marks=keyed(40, 0.134, words=6), seed=seed), False) for seed in range(2)),
+    *((Recipe(marks=keyed(40, 0.10, words=8), seed=seed), False) for seed in range(2)),
     *((Recipe(marks=keyed(40, 0.034, labels="flip"), seed=seed), False) for seed in range(3)),
     (Recipe(marks=keyed(40, 0.10, labels="flip")), False),
     *((Recipe(task="topics", marks=keyed(20, 0.20), seed=seed), True) for seed in range(3)),
