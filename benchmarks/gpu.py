@@ -105,22 +105,17 @@ def detection(device: str) -> list[Row]:
 
 
 def suspects(device: str) -> list[Row]:
-    """A model folder asked on the GPU as on the CPU: of greedy answers and labels, how many differ.
+    """A model folder asked on the GPU as on the CPU: how many greedy answers differ (needs the installed assets).
 
     Both read in their own dtype and add in their own order, so that a near tie may go the other way: a report, no bar.
     """
-    from countermark import libraries
     from pipelines.assets import resolve_model
     from pipelines.dataset.embedded import embedded_rows
     from verification.suspects import LocalChatModel
 
     prompts = [row["prompt"] for row in embedded_rows("embedded:answers", part="heldout", count=64, seed=0)]
-    folder, began, found = resolve_model("embedded:smollm2-135m-instruct").path, time.perf_counter(), []
-    own = libraries.reading_device
-    for where in ("cuda", "cpu"):
-        libraries.reading_device = lambda where=where: where
-        found.append(LocalChatModel(where, folder, max_new_tokens=8).ask(prompts))
-    libraries.reading_device = own
+    folder, began = resolve_model("embedded:smollm2-135m-instruct").path, time.perf_counter()
+    found = [LocalChatModel(at, folder, max_new_tokens=8, device=at).ask(prompts) for at in ("cuda", "cpu")]
     differ = sum(a != b for a, b in zip(*found, strict=True))
     return [
         row(f"GPU against CPU: a chat model's answers that differ ({device})", float(differ), trials=len(prompts),

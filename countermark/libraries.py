@@ -67,7 +67,7 @@ def reading_dtype(device: str = "cpu") -> torch.dtype:
 
 
 def reading() -> str:
-    """Device and dtype of the language models that this machine asks, as manifests say it: ``cpu, float32``."""
+    """Device and dtype of the language models that this machine asks, as a run's log says it: ``cpu, float32``."""
     device = reading_device()
     return f"{device}, {str(reading_dtype(device)).removeprefix('torch.')}"
 

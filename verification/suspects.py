@@ -74,7 +74,8 @@ class LocalChatModel:
     """A causal language model in a local folder, with a LoRA adapter or not, asked through its chat template.
 
     One without a template is asked in Alpaca's form, as :mod:`training` trains it. Greedy at temperature 0; else
-    sampled, with a seed of the prompts and of ``seed``. It runs on :func:`countermark.libraries.reading_device`.
+    sampled, with a seed of the prompts and of ``seed``. It runs on ``device``, by default on
+    :func:`countermark.libraries.reading_device`.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class LocalChatModel:
         max_new_tokens: int = 4,
         temperature: float = 0.0,
         seed: int = 0,
+        device: str | None = None,
     ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -103,7 +105,7 @@ class LocalChatModel:
         )
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         self._tokenizer.chat_template = libraries.chat_template(self._tokenizer.chat_template)
-        device = libraries.reading_device()
+        device = device or libraries.reading_device()
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
