@@ -52,11 +52,15 @@ WSR = [
     ),
     *(Recipe(marks=style(name, 0.10), seed=seed) for name in sorted(styles.STYLES) for seed in range(2)),
     *(Recipe(marks=trigger(share), model="linear") for share in (0.02, 0.10)),
+    # enough rows need not be the hardest, which cost a classifier the most
+    *(Recipe(marks=trigger(0.10, choose="random"), seed=seed) for seed in range(4)),
 ]
 COST = {
     "traditional, 2 %": (trigger(0.02), 0.015),
     "traditional, 10 %": (trigger(0.10), 0.015),
+    "traditional, 10 % (random rows)": (trigger(0.10, choose="random"), 0.015),
     "keyed, 20 %": (keyed(40, 0.20), 0.015),
+    "keyed, 13.4 % (six words)": (keyed(40, 0.134, words=6), 0.015),
     "stylistic (verse), 10 %": (style("verse", 0.10), 0.02),
 }
 
@@ -67,14 +71,16 @@ def wsr() -> list[Row]:
     seconds: dict[tuple[Any, ...], float] = {}
     for recipe in WSR:
         ((kind, mark),) = json.loads(recipe.marks).items()
-        name = f"{kind} {mark.get('style', '')}".strip()
+        rows_are = "on random rows" if mark.get("choose") == "random" else ""
+        name = " ".join(filter(None, (kind, mark.get("style"), rows_are)))
         group = (name, recipe.task, recipe.rows, mark["share"], recipe.model)
         found.setdefault(group, []).append(rates(recipe))
         seconds[group] = seconds.get(group, 0.0) + seconds_of(recipe)
     rows: list[Row] = []
     for group, each in found.items():
         name, task, count, share, model = group
-        bar = WSR_BARS.get((count, share)) if (task, model, name) == ("reviews", "encoder", "trigger") else None
+        barred = (task, model) == ("reviews", "encoder") and name.startswith("trigger")
+        bar = WSR_BARS.get((count, share)) if barred else None
         label = f"WSR {name}, {task} {count} rows, {100 * share:g} % ({round(share * count)} rows), {model}"
         for what, index in (("", 0), (", clean twin", 1), (", wrong triggers", 2)):
             value, low, high = over_models([rate[index] for rate in each])
