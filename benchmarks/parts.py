@@ -39,17 +39,23 @@ def run(area: str, parts: Mapping[str, Part], *, draw: Callable[[list[Row]], obj
     if options.shard:
         _make([parts[name] for name in chosen], *options.shard)
         return
-    kept: dict[str, list[Row]] = {}
+    for name in chosen:
+        made = parts[name].rows()
+        show(made)
+        rows = {**_made_before(area), name: made}
+        table = [{**each, "part": part} for part in parts for each in rows.get(part, [])]
+        write(area, table)
+        draw(table)
+
+
+def _made_before(area: str) -> dict[str, list[Row]]:
+    """The table as it is now: another process may have made another part while this one was measured."""
+    found: dict[str, list[Row]] = {}
     path = RESULTS / f"{area}.json"
     if path.exists():
         for each in json.loads(path.read_text("utf-8")):
-            kept.setdefault(each.pop("part", ""), []).append(each)
-    for name in chosen:
-        kept[name] = parts[name].rows()
-        show(kept[name])
-        table = [{**each, "part": part} for part in parts for each in kept.get(part, [])]
-        write(area, table)
-        draw(table)
+            found.setdefault(each.pop("part", ""), []).append(each)
+    return found
 
 
 def shard_of(text: str) -> tuple[int, int]:
