@@ -38,12 +38,7 @@ def _matches(recipe: Recipe) -> object:
 
 PARTS = {
     "wsr": Part(rows=tables.wsr, recipes=lambda: _twins(tables.WSR), make=_tried, group=_twin),
-    "cost": Part(
-        rows=tables.cost,
-        recipes=lambda: _twins([Recipe(marks=m, seed=s) for m, _ in tables.COST.values() for s in range(tables.SEEDS)]),
-        make=right,
-        group=_twin,
-    ),
+    "cost": Part(rows=tables.cost, recipes=lambda: _twins(tables.costs()), make=right, group=_twin),
     "share": Part(rows=keyed.share, recipes=lambda: [recipe for recipe, _ in keyed.KEYED], make=_matches, group=_twin),
     "false-positives": Part(
         rows=false_positives.false_positives, recipes=false_positives.clean, make=false_positives.tried, group=_twin

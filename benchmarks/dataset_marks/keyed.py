@@ -40,7 +40,11 @@ KEYED = [
     (Recipe(task="topics2", rows=20_000, marks=keyed(40, 0.02), epochs=1), True),
     (Recipe(task="topics", rows=20_000, marks=keyed(20, 0.01), epochs=1), False),
     (Recipe(marks=keyed(20, 0.20), model="linear"), False),
-    (Recipe(marks=keyed(40, 0.20, words=6), model="linear"), False),
+    # a linear model adds up what each word says: the longer a trigger, the surer
+    *((Recipe(marks=keyed(40, 0.20, words=6), model="linear", seed=seed), False) for seed in range(6)),
+    *((Recipe(marks=keyed(40, 0.20, words=8), model="linear", seed=seed), False) for seed in range(6)),
+    *((Recipe(task="topics", marks=keyed(20, 0.20), model="linear", seed=seed), False) for seed in range(6)),
+    *((Recipe(task="topics", marks=keyed(20, 0.10, words=8), model="linear", seed=seed), False) for seed in range(6)),
 ]
 
 
