@@ -120,7 +120,9 @@ class Asked:
             return sha256_file(_existing(Path(self.model.removeprefix(RECORDED))))
         from verification.endpoints import endpoint_digest
 
-        return endpoint_digest(kind=self.kind, address=self.address, model=self.access.model)
+        shape = self.access.shape()
+        forms = {name: shape[name] for name in ("mapping", "template")}
+        return endpoint_digest(kind=self.kind, address=self.address, model=self.access.model, **forms)
 
     def planned(self, *, control: bool) -> PlannedSuspect:
         """The suspect as a plan names it."""

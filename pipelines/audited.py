@@ -18,7 +18,7 @@ from pipelines.drafting import TIMESTAMP_FILE, Draft, check_commitment, draft, s
 from pipelines.plan import PLAN_FILE, PROBE_SCHEMA
 from pipelines.probe import read_answers, read_probes
 from pipelines.questioning import ask_everybody, read_canaries
-from pipelines.spending import SPENT_FILE, allocate
+from pipelines.spending import allocate
 from pipelines.stage import Stage
 from verification.audit import Evidence, audit
 from verification.checks import PAID_KINDS
@@ -155,7 +155,7 @@ class AuditRequest:
 
     def _plan(self, inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str, Any]:
         drafted = draft(self, context, inputs["keys"], inputs["release"], seal=True)
-        allocate(context.owner / SPENT_FILE, self.name, drafted.request, **drafted.room)
+        allocate(context.spent_path(), self.name, drafted.request, **drafted.room)
         for claim, probes in drafted.asked:
             rows = [{**asdict(probe), "prompt_digest": probe.prompt_digest} for probe in probes]
             write_rows(out / f"{claim.claim}.parquet", rows, PROBE_SCHEMA)

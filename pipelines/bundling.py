@@ -11,7 +11,7 @@ from countermark.errors import IntegrityError, UsageError
 from countermark.manifest import canonical_json, digest, read_json
 from pipelines.drafting import TIMESTAMP_FILE, audit_signer, sealed_plan
 from pipelines.questioning import read_transcripts
-from pipelines.spending import SPENT_FILE, record_opening
+from pipelines.spending import record_opening
 from verification.audit_report import audit_content, render_audit
 from verification.bundle import Bundle, results_of, said_in, write_bundle
 from verification.bundle_check import Checked, verify_bundle
@@ -94,7 +94,7 @@ def bundle_audit(
     verdicts = judge(bundle)
     if opening == "key":
         told = {"key_id": context.key().key_id, "release": plan.commitment["sha256"]}
-        record_opening(context.owner / SPENT_FILE, request.name, **told)
+        record_opening(context.spent_path(), request.name, **told)
     written = write_bundle(
         path, bundle, verdicts=verdicts, sign=[signer], reports=_reports(bundle, verdicts, public_key(signer))
     )

@@ -52,6 +52,7 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
             str | None, typer.Option("--push-to-hub", metavar="REPO", help="Uploads a dataset release when it is made.")
         ] = None,
         token_file: Annotated[Path | None, typer.Option("--token-file", help="Hub token, for --push-to-hub.")] = None,
+        fresh: Annotated[bool, typer.Option("--fresh", help="Starts over; the owner's keys are kept.")] = False,
         set_: SetOption = None,
         inputs: InputOption = None,
         keys: KeysOption = None,
@@ -73,9 +74,9 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
             dataset = load_dataset(path, [*(set_ or []), *overrides], keys, key_id)
             folder = run or Path("runs") / dataset.name
             if check:
-                lines, body, code = commands.check_dataset(dataset, folder, quiet=quiet)
+                lines, body, code = commands.check_dataset(dataset, folder, dry_run=dry_run, quiet=quiet)
             else:
-                lines, body, code = commands.mark_dataset(dataset, folder, dry_run=dry_run, quiet=quiet)
+                lines, body, code = commands.mark_dataset(dataset, folder, fresh=fresh, dry_run=dry_run, quiet=quiet)
             if push:
                 url = push if dry_run else commands.push_dataset(folder, push, token_file)
                 lines, body = [*lines, f"{'would push' if dry_run else 'pushed'} to {url}"], {**body, "repository": url}
@@ -87,10 +88,13 @@ def register(app: typer.Typer, plan_app: typer.Typer, stage_command: Callable[[s
             from pipelines.release_commands import mark_release
 
             release = load_release_config(path, [*(set_ or []), *overrides], keys, key_id)
-            lines, body, code = mark_release(release, run or Path("runs") / release.name, dry_run=dry_run, quiet=quiet)
+            folder = run or Path("runs") / release.name
+            lines, body, code = mark_release(release, folder, fresh=fresh, dry_run=dry_run, quiet=quiet)
             finish(lines, body, as_json=as_json, code=code)
         else:
             refuse_data(overrides)
+            if fresh:
+                raise UsageError("got --fresh with a run's config, expected a release's", hint="`run --fresh` has it")
             stage_command("mark", "")(path, run, set_, inputs, keys, key_id, as_json, dry_run, quiet)
 
 

@@ -99,6 +99,19 @@ def open_stream(source: str) -> DataStream:
     return stream
 
 
+def files_read(folder: Path) -> dict[str, Path]:
+    """The files of a local folder that :func:`open_stream` reads, by their names in it; whatever else lies there."""
+    with _reading(str(folder)):
+        fs, path = _located(str(folder))
+        saved = _saved_folder(fs, path)
+        if saved:
+            names = ("state.json", "dataset_info.json", *_arrow_files(fs, saved, str(folder)))
+            paths = [f"{saved}/{name}" for name in names]
+        else:
+            paths = _shards(str(folder), fs, path)
+    return {Path(each).relative_to(path).as_posix(): Path(each) for each in paths}
+
+
 def _located(source: str) -> tuple[Any, str]:
     """The file system and the path in it; no file system for the Hub."""
     from fsspec.core import url_to_fs
@@ -206,15 +219,20 @@ def _saved_folder(fs: Any, path: str) -> str:  # noqa: ANN401
     return path if fs.exists(f"{path}/state.json") and fs.exists(f"{path}/dataset_info.json") else ""
 
 
-def _from_arrow(source: str, fs: Any, folder: str) -> DataStream:  # noqa: ANN401
-    import pyarrow as pa
-
+def _arrow_files(fs: Any, folder: str, source: str) -> list[str]:  # noqa: ANN401
     state = json.loads(fs.cat_file(f"{folder}/state.json"))
     names = [Path(each["filename"]).name for each in state["_data_files"]]
     if state.get("_indices_data_files") or not names:
         raise UsageError(
             f"got {source!r} with an indices mapping or no rows", hint="save it again with a new `datasets`"
         )
+    return names
+
+
+def _from_arrow(source: str, fs: Any, folder: str) -> DataStream:  # noqa: ANN401
+    import pyarrow as pa
+
+    names = _arrow_files(fs, folder, source)
 
     def read(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
         del columns, rows  # the caller selects and cuts: Arrow files are read as they lie

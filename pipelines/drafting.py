@@ -15,7 +15,7 @@ from countermark.files import PRIVATE_FILE_MODE, atomic_write
 from countermark.manifest import digest, read_json
 from pipelines.keystage import commitments_paid
 from pipelines.plan import PLAN_FILE
-from pipelines.spending import SPENT_FILE, check_unopened, next_range
+from pipelines.spending import check_unopened, next_range
 from pipelines.stage import COMMITMENT_FILE
 from verification.bets import default_prior
 from verification.canaries import ROUNDS
@@ -92,8 +92,8 @@ def draft(request: AuditRequest, context: Context, keys: Artifact, release: Arti
         [*(asdict(suspect) for suspect in suspects), request.system, config.audit.model_dump(), terms.body()]
     )
     room = {"total": total, "each": each, "unit": request.kind.unit, "release": commitment["sha256"]}
-    check_unopened(context.owner / SPENT_FILE, request.name, key.key_id, release=commitment["sha256"])
-    first = next_range(context.owner / SPENT_FILE, request.name, spends, **room)
+    check_unopened(context.spent_path(), request.name, key.key_id, release=commitment["sha256"])
+    first = next_range(context.spent_path(), request.name, spends, **room)
     seed = key.wrong_key_seed(commitment["sha256"], first)
     asking = Asking(first=first, seed=seed, system=request.system)
     asked = request.kind.claims(key, context, release, suspects, asking)  # what cannot be asked spends no triggers

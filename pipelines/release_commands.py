@@ -9,6 +9,7 @@ from pipelines import keystage, release
 from pipelines.audit_commands import concluded, would_do
 from pipelines.progress import default_progress
 from pipelines.run import open_run
+from pipelines.settling import RELEASE, open_marking
 from pipelines.stage import Stage
 from verification.plan import Claim
 from verification.verdict import Decision
@@ -28,11 +29,11 @@ MARKING = (
 Result = tuple[list[str], Any, int]
 
 
-def mark_release(config: ReleaseConfig, folder: Path, *, dry_run: bool, quiet: bool) -> Result:
+def mark_release(config: ReleaseConfig, folder: Path, *, fresh: bool = False, dry_run: bool, quiet: bool) -> Result:
     """Makes key ring and commitment, then the marked copies."""
+    base = release.open_base(config)
+    plan = release.planned(config, base)  # before a key is drawn, and a folder made
     if dry_run:
-        base = release.open_base(config)
-        plan = release.planned(config, base)
         body: dict[str, Any] = {
             "clean": plan.clean,
             "backdoor": plan.backdoor,
@@ -41,9 +42,9 @@ def mark_release(config: ReleaseConfig, folder: Path, *, dry_run: bool, quiet: b
         }
         lines = [f"{name}: {value}" for name, value in body.items()]
         return [*lines, f"would mark {base.table.source} ({base.form}) into {folder}"], body, EXIT_OK
-    with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
+    with open_marking(folder, config, quiet=quiet, fresh=fresh) as run:
         records = [run.perform(each) for each in MARKING]
-        artifact = run.artifact("release")
+        artifact = run.artifact(RELEASE)
     rows, files = artifact.manifest["rows"], sorted(str(artifact.path / name) for name in artifact.manifest["files"])
     skipped = all(record.skipped for record in records)
     done: dict[str, Any] = {"rows": rows, "files": files, "digest": artifact.digest, "skipped": skipped}

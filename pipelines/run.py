@@ -53,31 +53,44 @@ class StageRecord:
 class RunFolder:
     """One run folder under its lock; use it through :func:`open_run`."""
 
-    def __init__(self, root: Path, config: RunConfig, progress: Progress) -> None:
+    def __init__(self, root: Path, config: RunConfig, progress: Progress, *, fresh: bool = False) -> None:
         self.root = root
         self.config = config
         self.progress = progress
         self._state: dict[str, Any] = {"stages": {}}
-        if (root / "run.json").exists():
+        if (root / "run.json").exists() and not fresh:
             self._state = read_checked_json(root / "run.json")
         self._opened: dict[str, Artifact] = {}
         self._ledger: Ledger | None = None
         self._told = 0
 
-    def bind(self) -> None:
-        """Ties this folder to its config; another config is refused, since plan and answers must not change hands."""
+    def bind(self, until: str | None = None) -> None:
+        """Ties this folder to its config; another config is refused, since plan and answers must not change hands.
+
+        As long as stage ``until`` is not complete, another config takes the place of the first, and what was made for
+        that one goes. Where a dataset lies is no part of it: commitments bind its content.
+        """
         path = self.root / "config.json"
         resolved = self.config.model_dump()
         if not path.exists():
             write_checked_json(path, resolved)
             return
-        found = read_checked_json(path)
-        if found != resolved:
-            keys = ", ".join(_differences(found, resolved)[:3])
+        differing = _differences(_content_bound(read_checked_json(path)), _content_bound(resolved))
+        if differing and until is not None and not self.artifact_path(until).exists():
+            self.start_over()
+        elif differing:
             raise UsageError(
-                f"got a config that differs in {keys} from the one {self.root} was made with, expected the same",
+                f"got a config that differs in {', '.join(differing[:3])} from the one {self.root} was made with, "
+                "expected the same",
                 hint="choose another folder with --out, or start over with --fresh",
             )
+
+    def start_over(self) -> None:
+        """Removes what this folder made but ``owner/`` and ``events.jsonl``: nothing deletes keys or traces."""
+        _clear(self.root)
+        self._state, self._opened = {"stages": {}}, {}
+        write_checked_json(self.root / "config.json", self.config.model_dump())
+        self.note("fresh")
 
     def artifact_path(self, stage: str) -> Path:
         """Where a stage's artifact is, or will be."""
@@ -190,10 +203,13 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool = False) -> Iterator[RunFolder]:
+def open_run(
+    root: Path, config: RunConfig, progress: Progress, *, fresh: bool = False, until: str | None = None
+) -> Iterator[RunFolder]:
     """Locks ``root`` against a second process and opens it.
 
-    ``fresh`` removes what the run made but ``owner/`` and ``events.jsonl``: no flag deletes keys or traces.
+    ``fresh`` starts over (see :meth:`RunFolder.start_over`); ``until`` names the stage after which no other config may
+    take this folder over (see :meth:`RunFolder.bind`).
 
     Raises:
         RunLockedError: another process works there.
@@ -202,16 +218,14 @@ def open_run(root: Path, config: RunConfig, progress: Progress, *, fresh: bool =
     make_dir(root)
     make_dir(root / "owner", mode=PRIVATE_DIR_MODE)
     with locked(root, hint="wait for it, or choose another folder with --out"):
-        if fresh:
-            _clear(root)
         for folder in (root, root / "artifacts", root / "owner", root / "owner" / "records"):
             sweep_partial(folder)
-        run = RunFolder(root, config, progress)
-        run.bind()
+        run = RunFolder(root, config, progress, fresh=fresh)
         try:
             if fresh:
-                run.note("fresh")
-            elif (root / "events.jsonl").exists():
+                run.start_over()
+            run.bind(until)
+            if (root / "events.jsonl").exists():
                 run.tell()  # what a crash left untold
             yield run
         finally:
@@ -225,6 +239,11 @@ def _clear(root: Path) -> None:
             shutil.rmtree(root / name)
     for name in ("report.html", "report.json", "config.json", "run.json"):
         (root / name).unlink(missing_ok=True)
+
+
+def _content_bound(body: dict[str, Any]) -> dict[str, Any]:
+    """A config without where the data of a release lie: what they are is in its commitment."""
+    return {k: v for k, v in body.items() if body.get("kind", "run") == "run" or k not in {"dataset", "heldout"}}
 
 
 def _differences(old: Any, new: Any, at: str = "") -> list[str]:  # noqa: ANN401

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import InconclusiveError, UsageError
+from countermark.files import locked
 from countermark.manifest import read_checked_json, write_checked_json
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-SPENT_FILE = "spent.json"
 
 
 def next_range(
@@ -57,18 +57,20 @@ def allocate(
     The same audit (``request`` is the digest of everything it asks) gets its own range again, so that an interrupted
     one can go on.
     """
-    first = next_range(path, name, request, total=total, each=each, unit=unit, release=release)
-    spent = _spent(path)
-    if not any(entry["audit"] == name and entry.get("release", release) == release for entry in spent):
-        entry = {"audit": name, "request": request, "first": first, "count": each, "release": release}
-        write_checked_json(path, [*spent, entry])
+    with _alone(path):
+        first = next_range(path, name, request, total=total, each=each, unit=unit, release=release)
+        spent = _spent(path)
+        if not any(entry["audit"] == name and entry.get("release", release) == release for entry in spent):
+            entry = {"audit": name, "request": request, "first": first, "count": each, "release": release}
+            write_checked_json(path, [*spent, entry])
     return first
 
 
 def record_opening(path: Path, name: str, key_id: str, *, release: str) -> None:
     """Notes that the evidence of an audit makes the key public: before it is written, and for good."""
-    noted = [{**entry, "opened": key_id} if _is(entry, name, release) else entry for entry in _spent(path)]
-    write_checked_json(path, noted)
+    with _alone(path):
+        noted = [{**entry, "opened": key_id} if _is(entry, name, release) else entry for entry in _spent(path)]
+        write_checked_json(path, noted)
 
 
 def check_unopened(path: Path, name: str, key_id: str, *, release: str) -> None:
@@ -84,6 +86,11 @@ def check_unopened(path: Path, name: str, key_id: str, *, release: str) -> None:
             f"got key {key_id}, which the evidence of audit {told[0]!r} has made public, expected a secret one",
             hint="mark a new release under a new key; what was audited before the opening stays proved",
         )
+
+
+def _alone(path: Path) -> AbstractContextManager[None]:
+    """Releases under one key ring share the file, each in a folder with a lock of its own."""
+    return locked(path.parent, hint="another audit under the same key ring is just beginning or ending: try again")
 
 
 def _is(entry: dict[str, Any], name: str, release: str) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 COMMITMENT_FILE = "commitment.json"
+SPENT_FILE = "spent.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,10 @@ class Context:
     def ring_path(self) -> Path:
         """Where the sealed key ring is; relative paths count from the run folder."""
         return self.owner.parent / self.config.keys.ring
+
+    def spent_path(self) -> Path:
+        """What audits under keys of the ring have spent and opened: beside the ring, since releases share its keys."""
+        return self.ring_path().parent / SPENT_FILE
 
     def passphrase_path(self) -> Path:
         """Where the passphrase is."""

@@ -36,9 +36,14 @@ __all__ = [
 _OPTIONAL = ("temperature", "max_tokens", "seed")
 
 
-def endpoint_digest(*, kind: str, address: str, model: str) -> str:
-    """What a plan seals of an endpoint: nobody can seal its weights."""
-    return digest({"address": address, "kind": kind, "model": model})
+def endpoint_digest(*, kind: str, address: str, model: str, **forms: Any) -> str:  # noqa: ANN401 - JSON
+    """What a plan seals of an endpoint: nobody can seal its weights.
+
+    ``forms`` are the template of a prompt and the mapping of labels, where there are any: one that was chosen after
+    answers were seen would be one of many.
+    """
+    given = {name: form for name, form in forms.items() if form is not None}
+    return digest({"address": address, "kind": kind, "model": model, **given})
 
 
 class _OpenAI:

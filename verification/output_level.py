@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from watermarks.carriers.initials import Unit
 
 TEXT_ARM = "text"
-BASELINE = "assumes that the baseline was counted on the source that the commitment names, without looking at the key"
+BASELINE = (
+    "assumes that the baseline was counted on the source that the commitment names, and the questions taken from it or "
+    "from the held-out rows, without looking at the key"
+)
 _PRIOR = 0.5
 """Added to every baseline count, so that no share is 0 or 1."""
 

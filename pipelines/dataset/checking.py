@@ -8,14 +8,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from countermark.errors import EXIT_OK, IntegrityError
+from countermark.manifest import read_json
 from pipelines.dataset import sections
 from pipelines.dataset.auditing import DatasetRelease, released_rows, worn_rows
 from pipelines.dataset.rows import alike, open_source
 from pipelines.dataset.stages import MARKING
 from pipelines.dataset.writing import spoken
+from pipelines.drafting import check_commitment
 from pipelines.records import open_record
 from pipelines.searches import search, side_by_side, standing
-from pipelines.stage import Context
+from pipelines.stage import COMMITMENT_FILE, Context
 from verification.claims import behaviour_form, derive_input_level, robust_triggers
 from verification.one_trigger import own_candidate
 from watermarks.carriers import initials, styles
@@ -39,6 +41,7 @@ def check(run: RunFolder, config: DatasetConfig) -> tuple[list[str], Any, int]:
         IntegrityError: the release is damaged, or is not what this key and config make of the dataset.
         UsageError: there is no release yet.
     """
+    check_commitment(read_json(run.artifact("keys").path / COMMITMENT_FILE)["config_digest"], config)
     for stage in MARKING:
         run.artifact(stage.name)  # a check makes nothing
         run.perform(stage)

@@ -9,12 +9,14 @@ from countermark.errors import EXIT_INCONCLUSIVE, EXIT_NOT_SUPPORTED, EXIT_OK, U
 from countermark.manifest import read_json
 from countermark.version import __version__
 from pipelines.audit_commands import audited, concluded, verdicts_of, would_do
+from pipelines.dataset.examining import examine
 from pipelines.dataset.measuring import METRICS_FILE
 from pipelines.dataset.sections import otherwise
 from pipelines.dataset.stages import MARKING, audit_request, train_stages
 from pipelines.dataset.training import TWIN, kinds
 from pipelines.progress import default_progress
 from pipelines.run import open_run
+from pipelines.settling import RELEASE, check_record, open_marking, open_released
 from verification.verdict import Decision
 
 if TYPE_CHECKING:
@@ -31,13 +33,16 @@ _INSTEAD = {"drop": "were dropped", "keep": "stayed unmarked", "insert": "were m
 """What a report says of rows that a language model could not write."""
 
 
-def mark_dataset(config: DatasetConfig, folder: Path, *, dry_run: bool, quiet: bool) -> Result:
+def mark_dataset(config: DatasetConfig, folder: Path, *, fresh: bool = False, dry_run: bool, quiet: bool) -> Result:
     """Makes key ring and commitment, then the marked release."""
     if dry_run:
         return _planned(config, folder)
-    with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
+    if not (folder / "artifacts" / RELEASE).exists():
+        examine(config)  # before a key is drawn, and a folder made
+    with open_marking(folder, config, quiet=quiet, fresh=fresh) as run:
         records = [run.perform(each) for each in MARKING]
-        artifact = run.artifact("release")
+        artifact = run.artifact(RELEASE)
+        check_record(run)
     body = {
         "rows": artifact.manifest["rows"], "release": str(artifact.path), "shards": artifact.manifest["shards"],
         "digest": artifact.digest, "record": str(folder / "owner" / "records" / "release.sealed"),
@@ -52,8 +57,11 @@ def mark_dataset(config: DatasetConfig, folder: Path, *, dry_run: bool, quiet: b
     return lines, body, EXIT_OK
 
 
-def check_dataset(config: DatasetConfig, folder: Path, *, quiet: bool) -> Result:
+def check_dataset(config: DatasetConfig, folder: Path, *, dry_run: bool = False, quiet: bool) -> Result:
     """Re-opens the release, proves that the mark is there, and shows what searches without the key find."""
+    open_released(folder)
+    if dry_run:
+        return [f"would check the release in {folder}"], {"release": str(folder / "artifacts" / RELEASE)}, EXIT_OK
     from pipelines.dataset.checking import check
 
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
@@ -82,7 +90,9 @@ def run_dataset(config: DatasetConfig, folder: Path, *, fresh: bool, dry_run: bo
     from pipelines.report import publish_report, published
 
     started = time.monotonic()
-    with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet), fresh=fresh) as run:
+    if not (folder / "artifacts" / RELEASE).exists():
+        examine(config)
+    with open_marking(folder, config, quiet=quiet, fresh=fresh) as run:
         records = []
         for number, stage in enumerate(stages, 1):
             run.progress.say(f"[{number}/{len(stages) + 1}] {stage.name}")
@@ -137,9 +147,7 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _planned(config: DatasetConfig, folder: Path) -> Result:
-    from pipelines.dataset.rows import open_source
-
-    stream = open_source(config)
+    stream = examine(config)
     body = {"dataset": config.dataset, "columns": stream.schema.names, "marks": list(config.marks.chosen())}
     return [f"would mark {stream.source} ({', '.join(body['marks'])}) into {folder}"], body, EXIT_OK
 

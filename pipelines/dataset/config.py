@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from countermark.files import sha256_file
 from countermark.manifest import digest
+from pipelines.assets import PREFIX
 from pipelines.config import ClassifierConfig, KeysConfig, LoraConfig, Name, NonNegative, Positive, Section
 from pipelines.dataset.sections import Marks, problem_at, words_digest
 from pipelines.validation import validated
@@ -140,8 +142,8 @@ class DatasetConfig(Section):
 
         Word lists are bound by their words and a local file by its bytes: carriers, questions and baselines come from
         it, and one chosen after an answer was seen would fit triggers to targets. So would another number of carriers
-        or questions, another decoding of the answers, or held-out rows that are asked: they are bound likewise. (What
-        a URL or the hub holds is bound by the release's manifest.)
+        or questions, another decoding of the answers, or held-out rows that are asked: they are bound likewise. What a
+        URL or the hub holds is read once a command for it, and compared when all is marked.
         """
         marks, asks = self.marks.chosen(), self.task != "classification"
         return digest(
@@ -161,6 +163,12 @@ class DatasetConfig(Section):
             }
         )
 
+    def agrees(self, base_sha256: str) -> bool:
+        """Whether a dataset that is fetched still has the rows that were read of it for :meth:`marking_digest`."""
+        source = self.dataset
+        local = source.startswith(PREFIX) or Path(source).expanduser().exists()
+        return local or _fetched(source) == base_sha256
+
 
 def load_dataset_config(path: Path, overrides: list[str]) -> DatasetConfig:
     """Reads, overrides and validates a dataset release's config.
@@ -172,11 +180,21 @@ def load_dataset_config(path: Path, overrides: list[str]) -> DatasetConfig:
 
 
 def _content(source: str) -> str:
+    """Digest of the bytes of a file, of those files of a folder that are read, of the rows of what is fetched."""
+    if source.startswith(PREFIX):
+        return source  # pinned by the package
     path = Path(source).expanduser()
     if path.is_file():
         return sha256_file(path)
     if path.is_dir():
-        from countermark.manifest import file_table
+        from pipelines.datastream import files_read
 
-        return digest(file_table(path))
-    return source
+        return digest({name: sha256_file(each) for name, each in files_read(path).items()})
+    return _fetched(source)
+
+
+@lru_cache(maxsize=8)
+def _fetched(source: str) -> str:
+    from pipelines.datastream import open_stream
+
+    return open_stream(source).digest()

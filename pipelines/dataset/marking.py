@@ -24,6 +24,7 @@ from pipelines.dataset.wearing import Wear
 from pipelines.dataset.writing import rewrite_rows
 from pipelines.publishing import published
 from pipelines.records import seal_record
+from pipelines.settling import check_still_committed
 from watermarks.carriers import behaviours, input_level
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     """Fills ``out`` with ``data/*.parquet`` and the card."""
     key, config = context.key(marking=True), dataset_config(context)
     stream = open_source(config)
-    labels = read_labels(config, stream) if config.task == "classification" else None
-    codes = labels.codes if labels else np.where(filled_rows(config, stream), 0, -1)
+    labels, codes = classes(config, stream)
     count = len(codes)
     context.progress.say(f"  {count} rows of {config.dataset}")
     placed = decide(key, config, stream, labels, codes)
@@ -86,6 +86,8 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
             f"got {count} rows of {config.dataset} at one reading and {read} at the next, expected as many",
             hint="it changed meanwhile: mark a copy",
         )
+    base = stream.digest()
+    check_still_committed(inputs["keys"], config, base)
     _refuse_idle(wear)
     record = {
         "marks": placed.marks,
@@ -104,31 +106,42 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         "labels": list(labels.names) if labels else [],
         "shards": files,
         "miss_rate": missing,
-        "base_sha256": stream.digest(),
+        "base_sha256": base,
         "heldout_sha256": heldout_digest(config),
         "commitment": inputs["keys"].manifest["commitment"],
         "record_sha256": seal_record(key, context.owner, "release", record),
     }
 
 
-def decide(key: Key, config: DatasetConfig, stream: Stream, labels: Labels | None, codes: np.ndarray) -> Placed:
+def classes(config: DatasetConfig, stream: Stream) -> tuple[Labels | None, np.ndarray]:
+    """The labels of a classification set; and every row's class: 0 where there are none, -1 where nothing can stand."""
+    labels = read_labels(config, stream) if config.task == "classification" else None
+    return labels, labels.codes if labels else np.where(filled_rows(config, stream), 0, -1)
+
+
+def decide(
+    key: Key, config: DatasetConfig, stream: Stream, labels: Labels | None, codes: np.ndarray, *, doubts: bool = True
+) -> Placed:
     """Parameters and rows of every mark; carriers are set aside before the key places anything.
 
-    ``codes``: the rows' classes (0 where there are none), -1 for rows that can carry nothing; shares are of the rest.
+    ``codes``: see :func:`classes`; shares are of the rows that can carry something. Without ``doubts`` no proxy is
+    fitted for ``choose: hardest``, and rows are drawn in its place: only whether there are enough is then of use.
 
     Raises:
         UsageError: a share or class that cannot be met.
     """
     marks = parameters(key, config, stream, labels)
+    names = labels.names if labels else ()
     count = int((codes >= 0).sum())
     taken = reserved(config, stream, labels)
     rows: dict[str, dict[int, int]] = {}
     for name, mark in marks.items():
         chosen = getattr(config.marks, name)
-        quota = _quota(key, name, mark, chosen, count)
+        quota = _quota(key, name, mark, chosen, count, names)
         doubt = None
         if getattr(chosen, "choose", "random") == "hardest" and not quota.flip:
-            doubt = _proxy(config, stream, codes)
+            _refuse_many(codes)
+            doubt = _proxy(config, stream, codes) if doubts else None
         own = taken if name in {"keyed", "trigger", "style", "robust"} else set()
         rows[name] = place(key, quota, codes, scope=mark["scope"], taken=own, doubt=doubt)
         mark["rows_per_trigger"] = quota.each
@@ -165,12 +178,12 @@ def _refuse_idle(wear: Wear) -> None:
             )
 
 
-def _quota(key: Key, name: str, mark: dict[str, Any], chosen: Any, count: int) -> Quota:  # noqa: ANN401
+def _quota(key: Key, name: str, mark: dict[str, Any], chosen: Any, count: int, names: tuple[str, ...]) -> Quota:  # noqa: ANN401
     if name == "keyed":
         total = mark["triggers"]
         targets = input_level.derive_targets(key, scope=mark["scope"], triggers=total, classes=mark["classes"])
         each = rows_each(chosen.share, count, total, mark=name)
-        return Quota(mark=name, targets=targets, each=each, flip=chosen.labels == "flip")
+        return Quota(mark=name, targets=targets, each=each, flip=chosen.labels == "flip", labels=names)
     if name == "robust":
         total = mark["triggers"]
         behaviours.derive_targets(key, scope=mark["scope"], triggers=total, classes=len(mark["form"]["openings"]))
@@ -184,10 +197,6 @@ def _proxy(config: DatasetConfig, stream: Stream, codes: np.ndarray) -> Callable
 
     The halves are drawn by the public seed, each with half of every class: rows often come sorted, or in turn.
     """
-    if len(codes) > PROXY_ROWS:
-        raise UsageError(
-            f"got choose: hardest for {len(codes)} rows, expected at most {PROXY_ROWS}", hint="set choose: random"
-        )
     from pipelines.agreement import Agreement
     from pipelines.sources import LabelledText
 
@@ -210,6 +219,13 @@ def _proxy(config: DatasetConfig, stream: Stream, codes: np.ndarray) -> Callable
         sure = judge.confidence([said[i] for i in known], [place[int(codes[i])] for i in known])
         doubts[known] = 1.0 - np.asarray(sure)
     return lambda rows: doubts[rows]
+
+
+def _refuse_many(codes: np.ndarray) -> None:
+    if len(codes) > PROXY_ROWS:
+        raise UsageError(
+            f"got choose: hardest for {len(codes)} rows, expected at most {PROXY_ROWS}", hint="set choose: random"
+        )
 
 
 def _halves(codes: np.ndarray, seed: int) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import binom
 
 from countermark.errors import UsageError
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from watermarks.keys import Key, KeyedStream
+
+
+SCREENED = 1e-9
+"""Most that the chance of a key whose targets do not fit a set may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +34,14 @@ class Quota:
         targets: class of each trigger; -1 where any row will do.
         each: rows a trigger.
         flip: rows of *other* classes are taken, and get the target's label.
+        labels: the classes that the key draws targets from; none where it draws no target of several triggers.
     """
 
     mark: str
     targets: tuple[int, ...]
     each: int
     flip: bool = False
+    labels: tuple[str, ...] = ()
 
 
 def rows_each(share: float, rows: int, triggers: int, *, mark: str) -> int:
@@ -83,6 +90,7 @@ def place(
     stream = key.stream({"purpose": "dataset", "part": "placement", "mark": quota.mark, "scope": scope})
     free = np.ones(len(codes), dtype=bool)
     free[sorted(taken)] = False
+    _refuse_screening(quota, codes[free & (codes >= 0)])
     found: dict[int, int] = {}
     for target in sorted(set(quota.targets)):
         mine = [t for t, c in enumerate(quota.targets) if c == target]
@@ -91,7 +99,8 @@ def place(
         needed = len(mine) * quota.each
         if needed > len(rows):
             raise UsageError(
-                f"got {len(rows)} free rows for class {target} of mark {quota.mark}, expected at least {needed}",
+                f"got {len(rows)} free rows for class {_said(quota, target)} of mark {quota.mark}, expected at least "
+                f"{needed}",
                 hint="lower the mark's share or triggers, or give more rows",
             )
         chosen = _drawn(stream, rows, needed) if doubt is None else _hardest(stream, rows, needed, doubt(rows))
@@ -100,6 +109,36 @@ def place(
             found.update(dict.fromkeys(chosen[position * quota.each : (position + 1) * quota.each], trigger))
     taken.update(found)
     return found
+
+
+def _refuse_screening(quota: Quota, free: np.ndarray) -> None:
+    """Refuses what some keys could mark and others could not.
+
+    If keys were refused by the targets they give, those that are left would lean to the large classes, and so does an
+    innocent model: p would be too small by the share of keys that pass (for 4,827 rows of one class and 747 of another,
+    40 triggers and 40 % of the rows fifty times). So what is refused is refused for every key; the chance that a key
+    meets a set that it does not fit is below ``SCREENED``, by the union over classes of exact binomial tails.
+
+    Raises:
+        UsageError: a class may be too small for its triggers.
+    """
+    count = len(quota.targets)
+    for code, label in enumerate(quota.labels):
+        rows = int((free != code).sum() if quota.flip else (free == code).sum())
+        room = rows // quota.each
+        # rows of other classes are shared by all targets: there must be enough for all triggers
+        missed = float(room < count) if quota.flip else float(binom.sf(room, count, 1 / len(quota.labels)))
+        if missed * len(quota.labels) > SCREENED:
+            kind = f"{rows} rows that are not" if quota.flip else f"{rows} rows"
+            raise UsageError(
+                f"got {kind} of class {label!r} for mark {quota.mark}, expected room for {count} triggers of "
+                f"{quota.each} rows each: whether they fit may not depend on the key",
+                hint="lower the mark's share or its triggers, give more rows of that class, or leave the class out",
+            )
+
+
+def _said(quota: Quota, target: int) -> str:
+    return repr(quota.labels[target]) if 0 <= target < len(quota.labels) else str(target)
 
 
 def _of(codes: np.ndarray, target: int, *, flip: bool) -> np.ndarray:
