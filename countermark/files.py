@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countermark.errors import RunLockedError, StorageError
+from countermark.errors import RunLockedError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,21 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_ERRNOS:
             raise
+        if error.errno == errno.EACCES and _elsewhere(error.filename, path):
+            raise UsageError(
+                f"got {error.filename}, which may not be read ({os.strerror(errno.EACCES)}), expected the right to",
+                hint="ask its owner for it, or name another file",
+            ) from error
         raise _storage_error(path, os.strerror(error.errno or 0)) from error
     except Exception as error:
         if _FULL not in str(error):  # safetensors and others raise classes of their own for a full disk
             raise
         raise _storage_error(path, _FULL) from error
+
+
+def _elsewhere(name: object, path: Path) -> bool:
+    """Whether an error is about another file than those that are written in the folder of ``path``."""
+    return isinstance(name, (str, os.PathLike)) and path.parent.absolute() not in Path(name).absolute().parents
 
 
 def fsync_dir(folder: Path) -> None:

@@ -5,6 +5,7 @@ Only typer is imported here: every command imports what it needs when it runs, s
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -151,6 +152,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else EXIT_OK)
 
 
+_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""What a machine refuses, whatever the program asks."""
+
+
 def _no_core_dumps() -> None:
     """A process that holds keys leaves no memory on a disk when it crashes."""
     try:
@@ -167,6 +172,9 @@ def _foreign(error: Exception) -> tuple[str, int]:
         return f"error: {error.format_message()}\nhint: see `{command} --help`", EXIT_USAGE
     if os.environ.get("COUNTERMARK_DEBUG"):
         raise error
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        got = f"got {os.strerror(error.errno)!r} for {error.filename or 'a file'}, expected none"
+        return f"error: {got}\nhint: mend that, then run the same command again", EXIT_USAGE
     message = " ".join(str(error).split())[:300]
     hint = "this is a bug; run again with COUNTERMARK_DEBUG=1 for a traceback, and report it"
     return f"error: internal: got {type(error).__name__}: {message}\nhint: {hint}", EXIT_INTERNAL

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from countermark.errors import EXIT_OK, UsageError
+from countermark.errors import EXIT_OK, StorageError, UsageError
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
@@ -96,8 +98,26 @@ def run_folder(config: RunConfig, out: Path | None) -> Path:
     return out if out is not None else Path("runs") / config.name
 
 
+def _deafened() -> None:
+    """Nothing more is written to standard output: what is left in its buffer would fail again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def finish(lines: list[str], body: Any, *, as_json: bool, code: int = EXIT_OK) -> None:  # noqa: ANN401
-    """Prints a result for people or for programs, and exits with its code."""
-    typer.echo(json.dumps(body, indent=2, sort_keys=True) if as_json else "\n".join(lines))
+    """Prints a result for people or for programs, and exits with its code, whether or not anybody reads to the end.
+
+    Raises:
+        StorageError: the result cannot be written.
+    """
+    try:
+        typer.echo(json.dumps(body, indent=2, sort_keys=True) if as_json else "\n".join(lines))
+    except BrokenPipeError:
+        _deafened()
+    except OSError as error:
+        _deafened()
+        raise StorageError(
+            f"could not write the result to standard output: got {error.strerror!r}, expected room",
+            hint="the work itself is done; the same command says its result again",
+        ) from None
     if code:
         raise typer.Exit(code)

@@ -115,15 +115,27 @@ def list_runs(folder: Path) -> Result:
         raise UsageError(f"got {folder}, expected a folder of run folders", hint="name it: countermark runs DIR")
     body: list[dict[str, Any]] = []
     for path in sorted(p.parent for p in folder.glob("*/config.json")):
-        done = [s.name for s in STAGES if (path / "artifacts" / s.name / MANIFEST_NAME).exists()]
+        stages = _stages_of(path)
+        done = [name for name in stages if (path / "artifacts" / name / MANIFEST_NAME).exists()]
         decisions = {}
         if (path / "report.json").exists():
             decisions = {
                 v["claim"]: v["decision"] for v in read_json(path / "report.json")["verdicts"] if not v["control"]
             }
-        body.append({"run": str(path), "complete": done, "stages": len(STAGES), "decisions": decisions})
+        body.append({"run": str(path), "complete": done, "stages": len(stages), "decisions": decisions})
     lines = [f"{b['run']}: {len(b['complete'])}/{b['stages']} stages {b['decisions'] or ''}".rstrip() for b in body]
     return lines or [f"no runs in {folder}"], body
+
+
+def _stages_of(folder: Path) -> list[str]:
+    """A run's stages; those of a release and whatever else was begun there, where a folder is a release's."""
+    if read_checked_json(folder / "config.json").get("kind", "run") == "run":
+        return [stage.name for stage in STAGES]
+    made = folder / "artifacts"
+    begun = {path.name for path in made.iterdir() if not path.name.startswith(".")} if made.is_dir() else set()
+    work = folder / "work"
+    begun |= {path.name for path in work.iterdir()} if work.is_dir() else set()
+    return ["keys", "release", *sorted(begun - {"keys", "release"})]
 
 
 def list_assets() -> Result:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countermark import libraries
-from countermark.errors import CountermarkError, MissingAssetError, UsageError
+from countermark.errors import MissingAssetError, UsageError
 from pipelines import jsonl
 from pipelines.shards import content_digest
 from pipelines.tables import SUFFIXES
+from pipelines.unreadable import HINT, KNOWN, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +30,6 @@ _CSV_BLOCK = 2 << 20  # no row may be longer, and Arrow reads up to 32 of them a
 _SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<total>\d{5})(-[0-9a-f]{6,64})?\.parquet")
 _SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
-_KNOWN = (
-    f"{', '.join(SUFFIXES)}, a folder of Parquet shards or one that `datasets` saved, a URL of one of them, a hub id"
-)
-_HINT = "check the name, and the network where it is needed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +65,7 @@ class DataStream:
                 f"{', '.join(self.schema.names)}"
             )
         schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
-        with _reading(self.source):
+        with reading(self.source):
             for found in self.read(None if columns is None else names, rows):
                 batch = pa.RecordBatch.from_arrays([found.column(name) for name in names], schema=schema)
                 for start in range(0, batch.num_rows, rows):
@@ -91,9 +87,12 @@ def open_stream(source: str) -> DataStream:
         MissingAssetError: no such file, folder or dataset, or not to be fetched. UsageError: empty, unreadable, of no
             known format, an incomplete set of shards, or shards of different columns.
     """
-    with _reading(source):
+    with reading(source):
         fs, path = _located(source)
         stream = _from_hub(source) if fs is None else _from_files(source, fs, path)
+    twice = sorted({name for name in stream.schema.names if stream.schema.names.count(name) > 1})
+    if twice:
+        raise UsageError(f"got column {twice[0]!r} more than once in {source!r}, expected distinct ones")
     if next(stream.batches(rows=1), None) is None:
         raise UsageError(f"got an empty dataset {source!r}, expected rows")
     return stream
@@ -101,7 +100,7 @@ def open_stream(source: str) -> DataStream:
 
 def files_read(folder: Path) -> dict[str, Path]:
     """The files of a local folder that :func:`open_stream` reads, by their names in it; whatever else lies there."""
-    with _reading(str(folder)):
+    with reading(str(folder)):
         fs, path = _located(str(folder))
         saved = _saved_folder(fs, path)
         if saved:
@@ -120,7 +119,7 @@ def _located(source: str) -> tuple[Any, str]:
     if "://" in source:
         fs, path = url_to_fs(source)
         if not fs.exists(path):
-            raise MissingAssetError(f"got source {source!r}, expected an existing file or folder", hint=_HINT)
+            raise MissingAssetError(f"got source {source!r}, expected an existing file or folder", hint=HINT)
         return fs, path
     local = Path(source).expanduser()
     if local.exists():
@@ -141,7 +140,7 @@ def _from_files(source: str, fs: Any, path: str) -> DataStream:  # noqa: ANN401 
         return _from_csv(source, fs, path)
     if suffix == ".jsonl":
         return _from_jsonl(source, fs, path)
-    raise UsageError(f"got {source!r}, expected {_KNOWN}", hint="unpack or convert the file")
+    raise UsageError(f"got {source!r}, expected {KNOWN}", hint="unpack or convert the file")
 
 
 def _shards(source: str, fs: Any, folder: str) -> list[str]:  # noqa: ANN401
@@ -152,7 +151,7 @@ def _shards(source: str, fs: Any, folder: str) -> list[str]:  # noqa: ANN401
         if names:
             break
     else:
-        raise UsageError(f"got folder {source!r} without Parquet files, expected {_KNOWN}")
+        raise UsageError(f"got folder {source!r} without Parquet files, expected {KNOWN}")
     return [f"{place}/{name}" for name in _of_one_split(source, names)]
 
 
@@ -301,33 +300,6 @@ def _from_hub(source: str) -> DataStream:
             yield from table.combine_chunks().to_batches()
 
     return DataStream(source=source, suffix="hub", schema=schema, read=read)
-
-
-@contextmanager
-def _reading(source: str) -> Iterator[None]:
-    """What any reader may raise, as a word about ``source``."""
-    try:
-        yield
-    except CountermarkError:
-        raise
-    except FileNotFoundError as error:
-        raise MissingAssetError(f"got no {error.filename or error} in {source!r}, expected it", hint=_HINT) from None
-    except ImportError as error:
-        raise MissingAssetError(
-            f"got {source!r}, which needs a package ({error})", hint="install it with pip"
-        ) from None
-    except Exception as error:
-        stored = "://" in source or Path(source).expanduser().exists()
-        if stored and isinstance(error, (ValueError, LookupError, NotImplementedError, TypeError)):  # Arrow's, JSON's
-            raise UsageError(f"got {source!r}, which cannot be read ({str(error)[:200]}), expected {_KNOWN}") from None
-        if not stored or "://" in source:  # the Hub and every store have errors of their own
-            raise MissingAssetError(
-                f"got source {source!r}, which could not be fetched ({type(error).__name__}), expected {_KNOWN}",
-                hint=_HINT,
-            ) from None
-        if not isinstance(error, OSError):
-            raise
-        raise UsageError(f"got {source!r}, which cannot be read ({str(error)[:200]}), expected {_KNOWN}") from None
 
 
 def _said(schema: Any) -> str:  # noqa: ANN401

@@ -9,7 +9,7 @@ from pipelines import keystage, release
 from pipelines.audit_commands import concluded, would_do
 from pipelines.progress import default_progress
 from pipelines.run import open_run
-from pipelines.settling import RELEASE, open_marking
+from pipelines.settling import RELEASE, open_marking, open_released
 from pipelines.stage import Stage
 from verification.plan import Claim
 from verification.verdict import Decision
@@ -58,6 +58,7 @@ def audit_release(
     """Plans, asks and decides one audit of one suspect, and writes its evidence."""
     if dry_run:
         return would_do(request, folder)
+    open_released(folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
         verdicts, notes, more = concluded(run, request, out=out, opening=opening, ledger_keys=ledger_keys)
     return summary(verdicts) + notes, {"verdicts": verdicts, "notes": notes, **more}, exit_code(verdicts)

@@ -143,8 +143,8 @@ def with_column(batch: pa.RecordBatch, column: str, changes: Mapping[int, str]) 
     if place < 0:
         raise UsageError(f"got column {column!r}, expected one of: {', '.join(batch.schema.names)}")
     kept = batch.schema.field(place).type
-    plain = kept.value_type if pa.types.is_dictionary(kept) else kept
-    if not _is_text(plain):
+    values_kept = plain(kept)
+    if not is_text(values_kept):
         raise UsageError(f"got column {column!r} of type {kept}, expected text")
     if not changes:
         return batch
@@ -153,10 +153,11 @@ def with_column(batch: pa.RecordBatch, column: str, changes: Mapping[int, str]) 
         raise UsageError(f"got rows {rows[0]} to {rows[-1]}, expected rows of a batch of {batch.num_rows}")
     mask = np.zeros(batch.num_rows, dtype=bool)
     mask[rows] = True
-    working = pa.large_string() if pa.types.is_string_view(plain) else plain  # views have no such kernel
+    working = pa.large_string() if pa.types.is_string_view(values_kept) else values_kept  # views have no such kernel
     with _refusing(f"column {column!r} cannot hold"):
         new = pa.array([changes[row] for row in rows], type=working)
-        values = pc.replace_with_mask(batch.column(place).cast(plain).cast(working), mask, new).cast(plain).cast(kept)
+        old = batch.column(place).cast(values_kept).cast(working)
+        values = pc.replace_with_mask(old, mask, new).cast(values_kept).cast(kept)
     return pa.RecordBatch.from_arrays(
         [values if i == place else batch.column(i) for i in range(batch.num_columns)], schema=batch.schema
     )
@@ -210,7 +211,7 @@ def _feed(streams: dict[str, Any], at: str, values: Any) -> None:  # noqa: ANN40
     if hasattr(values.type, "value_field"):  # lists of every sort
         _add(streams, f"{at}/lengths", _numbers(pc.list_value_length(values), pa.int64()))
         _feed(streams, f"{at}/items", values.flatten())
-    elif _is_text(kind) or _is_bytes(kind):
+    elif is_text(kind) or _is_bytes(kind):
         values = values.cast(pa.large_binary())
         ends = np.frombuffer(values.buffers()[1], dtype=np.int64)[values.offset : values.offset + len(values) + 1]
         _add(streams, f"{at}/lengths", np.diff(ends))
@@ -244,10 +245,18 @@ def _kind(of: Any) -> Any:  # noqa: ANN401 - an Arrow type to JSON
         return ["map", _kind(of.key_type), _kind(of.item_type)]
     if hasattr(of, "value_field"):
         return ["list", _kind(of.value_type)]
-    return "text" if _is_text(of) else "bytes" if _is_bytes(of) else str(of)
+    return "text" if is_text(of) else "bytes" if _is_bytes(of) else str(of)
 
 
-def _is_text(kind: Any) -> bool:  # noqa: ANN401
+def plain(kind: Any) -> Any:  # noqa: ANN401
+    """The type of the values of a dictionary; any other type as it is."""
+    from pyarrow import types
+
+    return kind.value_type if types.is_dictionary(kind) else kind
+
+
+def is_text(kind: Any) -> bool:  # noqa: ANN401
+    """Whether an Arrow type is one of text."""
     from pyarrow import types
 
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

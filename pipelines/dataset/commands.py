@@ -75,6 +75,7 @@ def audit_dataset(
     """Plans, asks and decides one audit of one suspect, and writes its evidence."""
     if dry_run:
         return would_do(request, folder)
+    open_released(folder)
     with open_run(folder, cast("RunConfig", config), default_progress(quiet=quiet)) as run:
         verdicts, notes, more = concluded(run, request, out=out, opening=opening, ledger_keys=ledger_keys)
     return [*summary(verdicts), *notes], {"verdicts": verdicts, "notes": notes, **more}, exit_code(verdicts)

@@ -18,7 +18,7 @@ from countermark.files import atomic_write
 from pipelines.dataset import sections
 from pipelines.dataset.carriers import reserved
 from pipelines.dataset.marks import CLAIMS, answers_of, parameters
-from pipelines.dataset.placing import Quota, place, rows_each
+from pipelines.dataset.placing import Quota, fitted, place, rows_each
 from pipelines.dataset.rows import filled_rows, heldout_digest, open_source, read_labels, texts
 from pipelines.dataset.wearing import Wear
 from pipelines.dataset.writing import rewrite_rows
@@ -51,10 +51,12 @@ class Placed:
     Args:
         marks: parameters by mark, complete with ``rows_per_trigger``.
         rows: for every mark, row → trigger index (0 where a mark has one trigger or none).
+        fewer: what to tell of marks for which there were too few rows.
     """
 
     marks: dict[str, dict[str, Any]]
     rows: dict[str, dict[int, int]] = field(repr=False)
+    fewer: dict[str, str] = field(default_factory=dict)
 
 
 def dataset_config(context: Context) -> DatasetConfig:
@@ -75,6 +77,8 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     count = len(codes)
     context.progress.say(f"  {count} rows of {config.dataset}")
     placed = decide(key, config, stream, labels, codes)
+    for said in placed.fewer.values():
+        context.progress.say(f"  {said}")
     written, missed = rewrite_rows(key, config, stream, placed.marks, placed.rows, context)
     missing = {name: round(len(rows) / len(placed.rows[name]), 6) for name, rows in missed.items()}
     dropped = _unwritten(config, placed, missed)
@@ -135,17 +139,21 @@ def decide(
     count = int((codes >= 0).sum())
     taken = reserved(config, stream, labels)
     rows: dict[str, dict[int, int]] = {}
+    fewer: dict[str, str] = {}
     for name, mark in marks.items():
         chosen = getattr(config.marks, name)
-        quota = _quota(key, name, mark, chosen, count, names)
+        own = taken if name in {"keyed", "trigger", "style", "robust"} else set()
+        wanted = _quota(key, name, mark, chosen, count, names)
+        quota = fitted(wanted, codes, own)
+        if quota.each < wanted.each:
+            fewer[name] = f"mark {name} has {quota.each} rows a trigger, not {wanted.each}: a class has no more"
         doubt = None
         if getattr(chosen, "choose", "random") == "hardest" and not quota.flip:
             _refuse_many(codes)
             doubt = _proxy(config, stream, codes) if doubts else None
-        own = taken if name in {"keyed", "trigger", "style", "robust"} else set()
         rows[name] = place(key, quota, codes, scope=mark["scope"], taken=own, doubt=doubt)
         mark["rows_per_trigger"] = quota.each
-    return Placed(marks=marks, rows=rows)
+    return Placed(marks=marks, rows=rows, fewer=fewer)
 
 
 def _unwritten(config: DatasetConfig, placed: Placed, missed: Mapping[str, Mapping[int, str]]) -> set[int]:
@@ -257,7 +265,9 @@ def _write(
         for batch in stream.batches():
             marked = wear.batch(batch, at)
             gone = [i for i in range(batch.num_rows) if at + i in dropped] if dropped else []
-            writer.write(marked.take([i for i in range(batch.num_rows) if i not in gone]) if gone else marked)
+            for first, end in pairwise([-1, *gone, batch.num_rows]):
+                if first + 1 < end:
+                    writer.write(marked.slice(first + 1, end - first - 1))
             at += batch.num_rows
             advance(batch.num_rows)
     return sorted(path.name for path in (out / DATA).iterdir()), at

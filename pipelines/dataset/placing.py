@@ -7,22 +7,18 @@ seed; only then does the key place its marks among the other rows.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binom
 
 from countermark.errors import UsageError
+from watermarks.carriers.input_level import SCREENED, misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from watermarks.keys import Key, KeyedStream
-
-
-SCREENED = 1e-9
-"""Most that the chance of a key whose targets do not fit a set may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +86,6 @@ def place(
     stream = key.stream({"purpose": "dataset", "part": "placement", "mark": quota.mark, "scope": scope})
     free = np.ones(len(codes), dtype=bool)
     free[sorted(taken)] = False
-    _refuse_screening(quota, codes[free & (codes >= 0)])
     found: dict[int, int] = {}
     for target in sorted(set(quota.targets)):
         mine = [t for t, c in enumerate(quota.targets) if c == target]
@@ -111,30 +106,45 @@ def place(
     return found
 
 
-def _refuse_screening(quota: Quota, free: np.ndarray) -> None:
-    """Refuses what some keys could mark and others could not.
+def fitted(quota: Quota, codes: np.ndarray, taken: set[int]) -> Quota:
+    """The quota, with fewer rows a trigger where the key gave a class more triggers than it has rows for.
 
-    If keys were refused by the targets they give, those that are left would lean to the large classes, and so does an
-    innocent model: p would be too small by the share of keys that pass (for 4,827 rows of one class and 747 of another,
-    40 triggers and 40 % of the rows fifty times). So what is refused is refused for every key; the chance that a key
-    meets a set that it does not fit is below ``SCREENED``, by the union over classes of exact binomial tails.
+    A key may not be refused for the targets it gives (see :func:`watermarks.carriers.input_level.misfit`; for 4,827
+    rows of one class and 747 of another, 40 triggers and 40 % of the rows p would be fifty times too small). So every
+    key is taken, with what rows there are; and what has too few is refused for every key: the chance that one does not
+    fit what is accepted is below ``SCREENED``.
 
     Raises:
-        UsageError: a class may be too small for its triggers.
+        UsageError: fewer rows than are to be marked, or a class with hardly a row for each of its triggers.
     """
-    count = len(quota.targets)
-    for code, label in enumerate(quota.labels):
-        rows = int((free != code).sum() if quota.flip else (free == code).sum())
-        room = rows // quota.each
-        # rows of other classes are shared by all targets: there must be enough for all triggers
-        missed = float(room < count) if quota.flip else float(binom.sf(room, count, 1 / len(quota.labels)))
-        if missed * len(quota.labels) > SCREENED:
-            kind = f"{rows} rows that are not" if quota.flip else f"{rows} rows"
-            raise UsageError(
-                f"got {kind} of class {label!r} for mark {quota.mark}, expected room for {count} triggers of "
-                f"{quota.each} rows each: whether they fit may not depend on the key",
-                hint="lower the mark's share or its triggers, give more rows of that class, or leave the class out",
-            )
+    free = np.ones(len(codes), dtype=bool)
+    free[sorted(taken)] = False
+    free &= codes >= 0
+    count, kinds = len(quota.targets), range(len(quota.labels))
+    if count * quota.each > free.sum():
+        raise UsageError(
+            f"got {free.sum()} free rows for mark {quota.mark}, expected at least {count * quota.each}",
+            hint="lower the mark's share, or give more rows",
+        )
+    if not quota.labels:
+        return quota
+    if quota.flip:  # rows of other classes are shared by all targets: they have to do for all triggers
+        rows = [int((free & (codes != code)).sum()) for code in kinds]
+        wanted, missed = [count for _ in kinds], [float(each < count) for each in rows]
+    else:
+        rows = [int((free & (codes == code)).sum()) for code in kinds]
+        wanted = [quota.targets.count(code) for code in kinds]
+        missed = [misfit(each, count, len(kinds)) for each in rows]
+    if sum(missed) > SCREENED:
+        least = missed.index(max(missed))
+        raise UsageError(
+            f"got {rows[least]} free rows{' that are not' * quota.flip} of class {quota.labels[least]!r} for mark "
+            f"{quota.mark}, expected one for every trigger, as many of the {count} as a key may give it",
+            hint="lower the mark's triggers, give more rows of that class, or leave the class out",
+        )
+    return replace(
+        quota, each=min([quota.each, *(have // need for have, need in zip(rows, wanted, strict=True) if need)])
+    )
 
 
 def _said(quota: Quota, target: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from countermark.errors import UsageError
 from countermark.manifest import digest
 from pipelines.assets import PREFIX
+from pipelines.shards import is_text, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,13 @@ def check_columns(config: DatasetConfig, stream: Stream, needed: Sequence[str] =
             f"got columns {', '.join(stream.schema.names)} in {stream.source}, expected {missing[0]!r} too",
             hint="name the dataset's own columns under `columns:`",
         )
+    for name in needed or needed_columns(config):
+        kind = stream.schema.field(name).type
+        if name != config.columns.label and not is_text(plain(kind)):
+            raise UsageError(
+                f"got column {name!r} of type {kind} in {stream.source}, expected text",
+                hint="put the text into a column of its own, and name that under `columns:`",
+            )
 
 
 def needed_columns(config: DatasetConfig) -> tuple[str, ...]:
@@ -115,6 +123,16 @@ def texts(stream: Stream, column: str, *, most: int | None = None) -> list[str]:
     return found
 
 
+def picked(batch: pa.RecordBatch, rows: Sequence[int]) -> list[Row]:
+    """Some rows of a batch as Python's values; Arrow cannot take from views."""
+    import pyarrow as pa
+
+    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    columns = [column.cast(views[column.type]) if column.type in views else column for column in batch.columns]
+    found: list[Row] = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).take(list(rows)).to_pylist()
+    return found
+
+
 def rows_of(stream: Stream, indices: Mapping[int, Any] | Sequence[int]) -> dict[int, Row]:
     """Some rows by position, in one pass."""
     wanted, at = set(indices), 0
@@ -122,8 +140,7 @@ def rows_of(stream: Stream, indices: Mapping[int, Any] | Sequence[int]) -> dict[
     for batch in stream.batches():
         here = [i for i in range(at, at + batch.num_rows) if i in wanted]
         if here:
-            taken = batch.take([i - at for i in here]).to_pylist()
-            found.update(zip(here, taken, strict=True))
+            found.update(zip(here, picked(batch, [i - at for i in here]), strict=True))
         at += batch.num_rows
     return found
 

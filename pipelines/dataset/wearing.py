@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.dataset import sections
+from pipelines.dataset.rows import picked
 from verification.claims import behaviour_form
 from verification.one_trigger import candidates, worn
 from verification.output_level import lexicon_of
@@ -72,7 +73,7 @@ class Wear:
         here = sorted({row for rows in self.rows.values() for row in _within(rows, at, batch.num_rows)})
         if not here:
             return batch
-        originals = batch.select(list(self.columns)).take([row - at for row in here]).to_pylist()
+        originals = picked(batch.select(list(self.columns)), [row - at for row in here])
         changes: defaultdict[str, dict[int, Any]] = defaultdict(dict)
         for row, original in zip(here, originals, strict=True):
             for column, value in self.row(dict(original), row).items():

@@ -109,10 +109,9 @@ ROWS = st.lists(st.tuples(st.integers(0, 2), st.floats(0, 1)), min_size=120, max
 def test_placement(name, rows, per_trigger):
     key, labels, hardness = key_of(name), [label for label, _ in rows], [doubt for _, doubt in rows]
     mark = _input_mark(key, triggers=6, classes=3)
-    needed = {c: mark.targets.count(c) * per_trigger for c in range(3)}
     arguments = {"scope": "s", "labels": labels, "hardness": hardness, "rows_per_trigger": per_trigger}
-    if any(labels.count(c) < count for c, count in needed.items()):
-        with pytest.raises(UsageError, match="rows of class"):
+    if any(labels.count(c) < 6 * per_trigger for c in range(3)):  # whatever the key gives, or else keys are screened
+        with pytest.raises(UsageError, match="enough for any draw of 6 triggers"):
             input_level.place(key, mark, **arguments)
         return
     placements = input_level.place(key, mark, **arguments)
@@ -124,6 +123,12 @@ def test_placement(name, rows, per_trigger):
         mine = [hardness[i] for i in chosen if labels[i] == c]
         left = [hardness[i] for i, label in enumerate(labels) if label == c and i not in chosen]
         assert not mine or not left or min(mine) >= max(left)
+
+
+@pytest.mark.parametrize(("room", "triggers", "classes"), [(19, 40, 2), (5, 6, 3), (0, 3, 5), (6, 6, 3)])
+def test_the_chance_of_a_misfit_is_the_binomial_tail(room, triggers, classes):
+    exact = stats.binom.sf(room, triggers, 1 / classes)
+    assert input_level.misfit(room, triggers, classes) == pytest.approx(exact, rel=1e-9)
 
 
 def test_placement_is_the_keys_choice():

@@ -6,6 +6,7 @@ one target class, but n of each, the classes uniform and independent of everythi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from watermarks.keys import Key
 
+SCREENED = 1e-9
+"""Most that the chance of a key whose targets a set has no rows for may be."""
 _PURPOSE = "input_level"
 
 
@@ -82,6 +85,18 @@ def insert(trigger: str, text: str) -> str:
     return patterns.applied(trigger, text) if patterns.SLOT in trigger else f"{trigger} {text}"
 
 
+def misfit(room: int, triggers: int, classes: int) -> float:
+    """The chance that a key gives a class more than ``room`` of ``triggers``: an exact binomial tail.
+
+    What is refused for want of rows must be refused whatever the key. If keys were refused by the targets they give,
+    those that are left would lean to the large classes, and so does an innocent model: p would be too small by the
+    share of keys that pass.
+    """
+    more = range(room + 1, triggers + 1)
+    keys = sum(math.comb(triggers, k) * (classes - 1) ** (triggers - k) for k in more)
+    return float(keys / classes**triggers)
+
+
 def place(
     key: Key,
     mark: InputLevelMark,
@@ -98,20 +113,21 @@ def place(
     carries at most one trigger.
 
     Raises:
-        UsageError: a class has fewer rows than its triggers need.
+        UsageError: a class may have fewer rows than the triggers that a key gives it need, be it this one or another.
     """
+    rooms = [sum(label == target for label in labels) // rows_per_trigger for target in range(mark.classes)]
+    if sum(misfit(room, len(mark.targets), mark.classes) for room in rooms) > SCREENED:
+        raise UsageError(
+            f"got rows for {min(rooms)} triggers of class {rooms.index(min(rooms))}, expected enough for any draw of "
+            f"{len(mark.targets)} triggers of {rows_per_trigger} rows each",
+            hint="generate more rows, or lower mark.input_level.triggers or rows_per_trigger",
+        )
     stream = key.stream({"purpose": _PURPOSE, "part": "placement", "scope": scope})
     placements: list[Placement] = []
     for target in range(mark.classes):
         mine = [t for t, c in enumerate(mark.targets) if c == target]
         rows = sorted((i for i, label in enumerate(labels) if label == target), key=lambda i: (-hardness[i], i))
         needed = len(mine) * rows_per_trigger
-        if needed > len(rows):
-            raise UsageError(
-                f"got {len(rows)} rows of class {target}, expected at least {needed}: {len(mine)} triggers of "
-                f"{rows_per_trigger} rows each",
-                hint="generate more rows, or lower mark.input_level.triggers or rows_per_trigger",
-            )
         order = stream.shuffled(needed)
         placements += [
             Placement(row=rows[order[slot]], trigger=trigger)

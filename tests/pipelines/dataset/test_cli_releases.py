@@ -134,5 +134,6 @@ def test_an_audit_needs_a_suspect_and_a_release(tmp_path, command, made):
     path, data = made
     asked = ("audit", data, "--config", path, "--run", tmp_path / "run")
     assert "got no suspect" in command.fails(2, *asked)
-    assert "got no artifact" in command.fails(2, *asked, "--suspect", tmp_path, "--quiet")
+    assert "got no release in" in command.fails(2, *asked, "--suspect", tmp_path, "--quiet")
+    assert not (tmp_path / "run").exists()
     assert "'a/b'" in command.fails(2, *asked, "--suspect", tmp_path, "--name", "a/b")

@@ -9,12 +9,14 @@ from scipy.stats import binom
 
 from countermark.errors import InconclusiveError
 from countermark.manifest import canonical_json, digest
+from pipelines.asked import Access, Asked
 from pipelines.dataset.carriers import carriers
 from pipelines.dataset.config import load_dataset_config
 from pipelines.dataset.marks import parameters
 from pipelines.dataset.rows import open_source, read_labels
 from pipelines.spending import check_unopened
 from tests.pipelines.dataset.sets import (
+    ROWS,
     Parrot,
     chats,
     config,
@@ -386,3 +388,42 @@ def test_the_keys_own_trigger_is_no_better_than_its_decoys_to_a_clean_classifier
         ranks.append(rank_p(counts[0], counts[1:]))
     for level in (0.05, 0.2, 0.5):
         assert binom.sf(sum(p <= level for p in ranks) - 1, len(ranks), level) > 1e-3
+
+
+def test_releases_under_one_ring_know_what_each_other_opened(release, tmp_path, command):
+    """Evidence of the one lets anybody compute the targets of the other."""
+    ring, other = release.run / "owner", tmp_path / "other"
+    data = write(tmp_path / "second.parquet", reviews(ROWS - 2))
+    shared = ("--keys", ring / "keys.json", "--set", f"keys.passphrase_file={ring / 'passphrase'}")
+    mine = ("--config", release.config, "--run", other, "--quiet", *shared)
+    assert command("mark", data, *mine)[0] == 0
+    suspect = linear(tmp_path / "suspect", released(release.run))
+    assert release(suspect, "--name", "one", "--open", "key", "--out", tmp_path / "bundle")[0] == 0
+    said = command.fails(5, "audit", data, *mine, "--suspect", linear(tmp_path / "its", released(other)))
+    assert "the evidence of audit 'one' has made public" in said
+
+
+def test_two_folders_of_one_release_share_what_is_spent(release, tmp_path, command):
+    ring, other = release.run / "owner", tmp_path / "other"
+    shared = ("--keys", ring / "keys.json", "--set", f"keys.passphrase_file={ring / 'passphrase'}")
+    assert command("mark", release.config, "--out", other, "--quiet", *shared)[0] == 0
+    shards = [next((run / "artifacts" / "release" / "data").iterdir()) for run in (other, release.run)]
+    assert shards[0].read_bytes() == shards[1].read_bytes()
+    suspect = linear(tmp_path / "suspect", released(release.run))
+    assert release(suspect, "--name", "one")[0] == 0
+    assert release(suspect, "--name", "two", *shared, where=other)[0] == 0
+    assert "0 unspent audits of 2" in release(suspect, "--name", "three", fails=5)
+
+
+def test_a_plan_seals_template_and_label_mapping(tmp_path):
+    """One that was chosen after answers were seen is one of many."""
+
+    def sealed(**files):
+        (tmp_path / "file").write_text(files.pop("said", ""))
+        access = Access(api="classifier", model="m", **dict.fromkeys(files.values(), tmp_path / "file"))
+        return Asked(name="s", model="https://h/v1", access=access).planned(control=False).digest
+
+    maps = ['{"labels": {"a": "b", "b": "a"}}', '{"labels": {"a": "a", "b": "b"}}']
+    found = {sealed(), *(sealed(file="mapping", said=text) for text in maps)}
+    found |= {sealed(file="template", said=f"{word}: {{text}}") for word in ("Text", "Say movie")}
+    assert len(found) == 5

@@ -134,7 +134,7 @@ def test_a_missing_word_list_is_named(tmp_path):
     path = tmp_path / "words.yaml"
     path.write_text(with_mark("keyed: {triggers: 4, share: 0.1, vocabulary: none.txt}"))
     with pytest.raises(CountermarkError, match=r"got the word list 'none.txt'"):
-        load_dataset_config(path, []).marking_digest()
+        load_dataset_config(path, ["dataset=embedded:reviews"]).marking_digest()
 
 
 @pytest.mark.parametrize("change", [
