@@ -13,6 +13,7 @@ from countermark.errors import UsageError
 from pipelines.instruct import InstructTable, RowForm, fresh_names, naming_columns, numbering, open_instruct
 from pipelines.publishing import published
 from pipelines.records import seal_record
+from pipelines.settling import check_still_committed
 from pipelines.tables import Table, read_table
 from watermarks.carriers import double_i, double_i_forms
 
@@ -75,7 +76,6 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
     """Fills ``out`` with one marked file a recipient (``data.*`` where there are none)."""
     from pipelines import release_plan
 
-    del inputs
     key, config = context.key(marking=True), release_config(context)
     base = open_base(config)
     plan = planned(config, base)
@@ -88,12 +88,14 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         path = out / data_file(recipient, base.table)
         path.parent.mkdir(parents=True, exist_ok=True)
         base.table.write(path, rows)
+    check_still_committed(inputs["keys"], config)
     record = {"layout": asdict(plan), "backdoor_rows": kinds}
     marks = {claim: (mark, answers) for claim, (mark, answers, *_) in release_plan.marks(key, config).items()}
     return {
         **published(key, marks),
         "rows": plan.clean + plan.backdoor,
         "recipients": list(config.recipients),
+        "audits": config.double_i.codewords // config.double_i.per_audit,
         "form": str(base.form),
         "suffix": base.table.suffix,
         "base_sha256": base.table.digest(),

@@ -51,14 +51,14 @@ def open_released(folder: Path) -> None:
         raise UsageError(f"got no release in {folder}, expected one", hint="name its folder with --out")
 
 
-def check_still_committed(commitment: Artifact, config: Any, base_sha256: str) -> None:  # noqa: ANN401
-    """The data must be at the end of marking what they were when the commitment was made; ``base_sha256`` is theirs.
+def check_still_committed(commitment: Artifact, config: Any, *, agreed: bool = True) -> None:  # noqa: ANN401
+    """The data must be at the end of marking what they were when the commitment was made, as far as was ``agreed``.
 
     Raises:
         UsageError: they changed meanwhile.
     """
     committed = read_json(commitment.path / COMMITMENT_FILE)["config_digest"]
-    if committed != config.marking_digest() or not config.agrees(base_sha256):
+    if committed != config.marking_digest() or not agreed:
         raise UsageError(
             f"got other data in {config.dataset} after marking than before, expected the same",
             hint="it changed meanwhile: mark a copy",

@@ -144,6 +144,9 @@ def check_release(bundle: Bundle) -> int:
         raise IntegrityError("got no manifest of the release or of its keys, expected both")
     if manifests["keys"]["commitment"] != committed:
         raise IntegrityError("got keys with another commitment than the plan's, expected the same")
+    admitted, paid = manifests["release"].get("audits", 1), bundle.plan.audits_admitted
+    if type(admitted) is not int or paid < admitted:
+        raise IntegrityError(f"got a plan that pays for {paid} audits, expected the {admitted} of the release")
     if "keys" not in set(_ancestors(manifests, "release")):
         raise IntegrityError("got a release that does not come from the committed keys, expected one that does")
     for claim in bundle.plan.claims:

@@ -91,7 +91,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
             hint="it changed meanwhile: mark a copy",
         )
     base = stream.digest()
-    check_still_committed(inputs["keys"], config, base)
+    check_still_committed(inputs["keys"], config, agreed=config.agrees(base))
     _refuse_idle(wear)
     record = {
         "marks": placed.marks,
@@ -107,6 +107,7 @@ def run(inputs: Mapping[str, Artifact], context: Context, out: Path) -> dict[str
         **published(key, marks),
         "rows": count - len(dropped),
         "task": config.task,
+        "audits": config.audit.audits,
         "labels": list(labels.names) if labels else [],
         "shards": files,
         "miss_rate": missing,

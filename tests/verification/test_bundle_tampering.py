@@ -95,6 +95,12 @@ SINGLE = {
         lambda c: _json_edit(RELEASE, lambda a: a["marks"].update(double_i="0" * 64))(_without(UNLOGGED)(c)),
         Failure.RELEASE,
     ),
+    "a plan that pays for fewer audits than the release admits": (
+        lambda c: _json_edit(RELEASE, lambda a: a.update(audits=2))(_without(UNLOGGED)(c)), Failure.RELEASE,
+    ),
+    "audits that are no number": (
+        lambda c: _json_edit(RELEASE, lambda a: a.update(audits=True))(_without(UNLOGGED)(c)), Failure.RELEASE,
+    ),
     "other leaf roots": (
         lambda c: _json_edit(RELEASE, lambda a: a["leaf_roots"].update(double_i="0" * 64))(_without(UNLOGGED)(c)),
         Failure.RELEASE,

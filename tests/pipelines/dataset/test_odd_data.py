@@ -13,6 +13,7 @@ import pytest
 
 from countermark.errors import StorageError, UsageError
 from countermark.files import storage_errors
+from pipelines import cli
 from tests.e2e.conftest import environment
 from tests.pipelines.dataset.sets import chats, config, keyed, mark, released, reviews, spans, write
 
@@ -105,3 +106,12 @@ def test_a_file_that_may_not_be_read_is_not_blamed_on_the_folder_that_is_written
     inside = str(tmp_path / "out" / "made" / "file")
     with pytest.raises(StorageError), storage_errors(tmp_path / "out" / "made"):
         raise PermissionError(errno.EACCES, "Permission denied", inside)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.EIO, 2), (errno.ENOENT, 70)])
+def test_what_the_machine_refuses_is_no_bug_of_ours(monkeypatch, number, code):
+    monkeypatch.delenv("COUNTERMARK_DEBUG", raising=False)
+    said, found = cli._foreign(OSError(number, "no", "/elsewhere/shard"))
+    assert found == code
+    assert ("bug" in said) == (code == 70)
+    assert len(said.splitlines()) == 2
