@@ -37,8 +37,8 @@ def mark_dataset(config: DatasetConfig, folder: Path, *, fresh: bool = False, dr
     """Makes key ring and commitment, then the marked release."""
     if dry_run:
         return _planned(config, folder)
-    if not (folder / "artifacts" / RELEASE).exists():
-        examine(config)  # before a key is drawn, and a folder made
+    if fresh or not (folder / "artifacts" / RELEASE).exists():
+        examine(config)  # before a key is drawn, and a folder made or emptied
     with open_marking(folder, config, quiet=quiet, fresh=fresh) as run:
         records = [run.perform(each) for each in MARKING]
         artifact = run.artifact(RELEASE)
@@ -91,7 +91,7 @@ def run_dataset(config: DatasetConfig, folder: Path, *, fresh: bool, dry_run: bo
     from pipelines.report import publish_report, published
 
     started = time.monotonic()
-    if not (folder / "artifacts" / RELEASE).exists():
+    if fresh or not (folder / "artifacts" / RELEASE).exists():
         examine(config)
     with open_marking(folder, config, quiet=quiet, fresh=fresh) as run:
         records = []

@@ -87,6 +87,9 @@ def test_a_release_is_not_of_other_data(tmp_path, command):
     assert "other data" in command.fails(2, "mark", path, "--out", out, "--quiet")
     assert "another marking config or dataset" in command.fails(3, "mark", path, "--out", out, "--check", "--quiet")
     assert files(out / "artifacts") == {k.removeprefix("artifacts/"): v for k, v in before.items() if "artifacts/" in k}
+    bad = ("--set", "marks.keyed.share=0.001")
+    assert "expected at least a row each" in command.fails(2, "mark", path, "--out", out, "--quiet", "--fresh", *bad)
+    assert (out / "artifacts" / "release").exists()  # what cannot be marked empties no folder
     assert command("mark", path, "--out", out, "--quiet", "--fresh")[0] == 0  # the key stays, and pays for both
     assert command("mark", path, "--out", out, "--quiet", "--check")[0] == 0
 
