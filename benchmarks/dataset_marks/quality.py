@@ -6,15 +6,18 @@ The output marks are those of ``configs/``; what models trained on them say is i
 from __future__ import annotations
 
 import time
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import configs
-from benchmarks.dataset_marks.classifiers import held_out
+from benchmarks.dataset_marks.classifiers import WORK, held_out
 from benchmarks.dataset_marks.tables import COMMAND
 from benchmarks.rows import Row, row
+from countermark.files import make_dir
+from countermark.manifest import digest, read_checked_json, write_checked_json
 from pipelines.assets import resolve_model
 from pipelines.dataset import marking, rows
 from pipelines.dataset.config import load_dataset_config
@@ -25,7 +28,7 @@ from watermarks.carriers import styles
 from watermarks.keys import wrong_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pipelines.dataset.config import DatasetConfig
 
@@ -57,27 +60,30 @@ def output_marks(config: str) -> list[Row]:
     twin = rows.texts(rows.open_source(_config(config)), "output")
     every = embedded_rows(_config(config).dataset, part="train", count=0, seed=0)
     others = [row["output"] for row in every if row["output"] not in set(twin)]
-    human = features(others[:TEXTS], model)
+    human: list[Any] = []  # a pass of the language model, made when the first set needs it
 
-    def measured(name: str, texts: Sequence[str]) -> list[tuple[Any, Row]]:
-        started, found = time.monotonic(), []
-        for figure in (mauve(features(texts, model), human), perplexity(texts, model)):
-            said = f"quality of the released text of {config}, {name}: {figure.name}"
-            made = row(
-                said, figure.value, low=figure.low, high=figure.high, trials=figure.n,
-                seconds=time.monotonic() - started, command=COMMAND,
-            )  # fmt: skip
-            found.append((figure, made))
-        return found
+    def measured(name: str, texts: Sequence[str]) -> list[Row]:
+        def make() -> list[Row]:
+            human[:] = human or [features(others[:TEXTS], model)]
+            started, found = time.monotonic(), []
+            for figure in (mauve(features(texts, model), human[0]), perplexity(texts, model)):
+                said = f"quality of the released text of {config}, {name}: {figure.name}"
+                found.append(
+                    row(
+                        said, figure.value, low=figure.low, high=figure.high, trials=figure.n,
+                        seconds=time.monotonic() - started, command=COMMAND,
+                    )
+                )  # fmt: skip
+            return found
+
+        return _kept(f"{config} {name}", [*texts, *others[:TEXTS]], make)
 
     usual = measured("unmarked twin", twin)
-    found = [made for _, made in usual]
+    found = list(usual)
     for name, overrides in SETS[config].items():
-        marked = measured(name, released(_config(config, *overrides)))
-        for (own, made), (twin, _) in zip(marked, usual, strict=True):
-            made["bar"] = {"op": "in", "value": [twin.low, twin.high]}
-            made["ok"] = twin.low <= own.value <= twin.high
-            found.append(made)
+        for made, of_twin in zip(measured(name, released(_config(config, *overrides))), usual, strict=True):
+            bar = [of_twin["low"], of_twin["high"]]
+            found.append({**made, "bar": {"op": "in", "value": bar}, "ok": bar[0] <= made["value"] <= bar[1]})
     return found
 
 
@@ -88,21 +94,37 @@ def style_marks() -> list[Row]:
     """
     texts = list(held_out("reviews")[0][:STYLED])
     model = resolve_model(LANGUAGE_MODEL).path
-    usual = perplexity(texts, model).value
-    found = []
-    for name, wanted in sorted(styles.STYLES.items()):
-        started = time.monotonic()
+    usual = cache(lambda: perplexity(texts, model).value)
+
+    def measured(name: str) -> list[Row]:
+        started, wanted = time.monotonic(), styles.STYLES[name]
         styled = [styles.rewrite(text, wanted) for text in texts]
         same = sorted((embeddings(texts) * embeddings(styled)).sum(1).tolist())
         tenth, median = same[len(same) // 10], same[len(same) // 2]
         unusual = perplexity(styled, model)
         seconds = time.monotonic() - started
-        found += [
+        return [
             row(f"style {name}: cosine to the original, median", median, low=tenth, high=same[-1], trials=len(texts),
                 seconds=seconds, command=COMMAND),
-            row(f"style {name}: perplexity over the original's", unusual.value / usual, low=unusual.low / usual,
-                high=unusual.high / usual, trials=len(texts), seconds=seconds, command=COMMAND),
+            row(f"style {name}: perplexity over the original's", unusual.value / usual(), low=unusual.low / usual(),
+                high=unusual.high / usual(), trials=len(texts), seconds=seconds, command=COMMAND),
         ]  # fmt: skip
+
+    return [
+        made
+        for name in sorted(styles.STYLES)
+        for made in _kept(f"style {name}", [styles.rewrite(text, styles.STYLES[name]) for text in texts],
+                          partial(measured, name))
+    ]  # fmt: skip
+
+
+def _kept(what: str, texts: Sequence[str], make: Callable[[], list[Row]]) -> list[Row]:
+    """What was measured of these texts; measured now if it never was."""
+    path = make_dir(WORK / "quality") / f"{what.replace(' ', '-')}-{digest(list(texts))[:12]}.json"
+    if not path.exists():
+        write_checked_json(path, make())
+        print(f"measured {what}", flush=True)
+    found: list[Row] = read_checked_json(path)
     return found
 
 
