@@ -44,6 +44,7 @@ KEYED = [
     *((Recipe(marks=keyed(40, 0.20, words=6), model="linear", seed=seed), False) for seed in range(6)),
     *((Recipe(marks=keyed(40, 0.20, words=8), model="linear", seed=seed), False) for seed in range(6)),
     *((Recipe(task="topics", marks=keyed(20, 0.20), model="linear", seed=seed), False) for seed in range(6)),
+    *((Recipe(task="topics", marks=keyed(20, 0.20, words=6), model="linear", seed=seed), False) for seed in range(6)),
     *((Recipe(task="topics", marks=keyed(20, 0.10, words=8), model="linear", seed=seed), False) for seed in range(6)),
 ]
 
