@@ -128,6 +128,12 @@ def place(
         mine = [t for t, c in enumerate(mark.targets) if c == target]
         rows = sorted((i for i, label in enumerate(labels) if label == target), key=lambda i: (-hardness[i], i))
         needed = len(mine) * rows_per_trigger
+        if needed > len(rows):  # what SCREENED leaves
+            raise UsageError(
+                f"got {len(rows)} rows of class {target}, expected at least {needed}: {len(mine)} triggers of "
+                f"{rows_per_trigger} rows each",
+                hint="generate more rows, or lower mark.input_level.triggers or rows_per_trigger",
+            )
         order = stream.shuffled(needed)
         placements += [
             Placement(row=rows[order[slot]], trigger=trigger)
